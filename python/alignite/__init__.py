@@ -1,0 +1,40 @@
+"""alignite adapts large language models: exact data, one training loop, adapters, quantization.
+
+The names below are loaded when they are first used, so that importing the
+package costs neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignite.config import SFTConfig
+    from alignite.errors import AligniteError
+    from alignite.peft import LoraConfig
+    from alignite.trainers.sft import SFTTrainer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AligniteError": "alignite.errors",
+    "LoraConfig": "alignite.peft",
+    "SFTConfig": "alignite.config",
+    "SFTTrainer": "alignite.trainers.sft",
+}
+_ROOMS = ("config", "data", "errors", "objectives", "peft", "types")
+
+__all__ = ["AligniteError", "LoraConfig", "SFTConfig", "SFTTrainer", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"alignite.{name}")
+    raise AttributeError(f"module 'alignite' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ROOMS])

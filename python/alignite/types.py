@@ -1,0 +1,171 @@
+"""The protocols and plain types that two or more rooms share.
+
+Nothing here imports torch when it is loaded: ``alignite.data`` must work
+without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+NO_PARENT = -1
+"""The ``parent`` of a segment that shares its prompt with no other."""
+
+IGNORE = -100
+"""The label of a token that no loss looks at."""
+
+
+class Batch(Protocol):
+    """What every batch offers to a model: one flat row of segments, no padding.
+
+    ``segments`` is an int64 array of shape (segments, 3) on the CPU whose rows
+    are (start, length, parent). A segment attends to itself, causally, and to
+    its parent, the index of a shared prompt or ``NO_PARENT``. Positions
+    restart at the start of a segment, or at the parent's length.
+    """
+
+    @property
+    def input_ids(self) -> Tensor: ...
+    @property
+    def position_ids(self) -> Tensor: ...
+    @property
+    def segments(self) -> NDArray[np.int64]: ...
+    @property
+    def num_tokens(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class SftBatch:
+    """Packed conversations.
+
+    Args:
+        input_ids: int64 (tokens,).
+        labels: int64 (tokens,), aligned with ``input_ids``; ``IGNORE`` where a
+            token is not scored, and always at a segment's first token.
+        position_ids: int64 (tokens,).
+        segments: int64 (segments, 3), see :class:`Batch`.
+        num_windows: how many packed windows the segments came from.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    position_ids: Tensor
+    segments: NDArray[np.int64]
+    num_windows: int
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self.input_ids.numel())
+
+    def to(self, device: torch.device | str) -> SftBatch:
+        """The same batch with its tensors on ``device``; ``segments`` stays on the CPU."""
+        return SftBatch(
+            self.input_ids.to(device),
+            self.labels.to(device),
+            self.position_ids.to(device),
+            self.segments,
+            self.num_windows,
+        )
+
+
+class Term(NamedTuple):
+    """One term of a loss over one micro-batch.
+
+    ``sum`` is a scalar with a graph, ``count`` what it was summed over. The
+    loop divides by the count of the whole update, over micro-batches and
+    ranks, and multiplies by ``weight``.
+    """
+
+    sum: Tensor
+    count: float
+    weight: float = 1.0
+
+
+@dataclass
+class LossOutput:
+    """Terms by name, and metrics by name as (sum, count) to be averaged over an update."""
+
+    terms: dict[str, Term]
+    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A training objective: named columns in, loss terms and metrics out.
+
+    It knows no model, adapter or file. ``columns`` names what it needs, such
+    as ``policy.logp``; models/ computes them. ``counts`` must equal the counts
+    of the terms that ``loss`` returns, and needs no forward pass.
+    """
+
+    @property
+    def columns(self) -> frozenset[str]: ...
+    def counts(self, batch: Any) -> dict[str, float]: ...
+    def loss(self, columns: Mapping[str, Tensor], batch: Any) -> LossOutput: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Update:
+    """The micro-batches of one optimizer step on this rank.
+
+    ``epoch`` is the fraction of epochs done once the update is applied;
+    ``num_tokens`` counts the input tokens of all ranks.
+    """
+
+    batches: Sequence[Any]
+    epoch: float
+    num_tokens: int
+
+
+class UpdateSource(Protocol):
+    """Where updates come from: a prepared set, or rollouts made on the way."""
+
+    @property
+    def num_updates(self) -> int | None: ...
+    def next_update(self) -> Update | None: ...
+    def after_update(self, metrics: Mapping[str, float]) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class LowRank(NamedTuple):
+    """An additive update of a linear's weight: ``scale * b @ a``.
+
+    ``a`` is (rank, in), ``b`` is (out, rank); ``dropout`` is the probability
+    that is in force now, 0.0 in evaluation.
+    """
+
+    a: Tensor
+    b: Tensor
+    scale: float
+    dropout: float
+
+
+class Adapter(Protocol):
+    """One adapter on one seated module; each method is a no-op by default."""
+
+    def pre(self, x: Tensor) -> Tensor: ...
+    def post(self, x: Tensor, y: Tensor) -> Tensor: ...
+    def weight_delta(self) -> Tensor | None: ...
+    def low_rank(self) -> LowRank | None: ...
+
+
+@runtime_checkable
+class SeatedLinear(Protocol):
+    """A linear in a seat, as models/ sees it when it fuses several linears.
+
+    ``low_rank_updates`` lists the active updates when every active adapter is
+    one, and is None when some adapter must be called through the module.
+    """
+
+    def low_rank_updates(self) -> tuple[LowRank, ...] | None: ...

@@ -1,0 +1,1 @@
+//! alignite's data path: file rows to exact training batches, in pure Rust.

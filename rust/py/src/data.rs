@@ -1,0 +1,1 @@
+//! The data path as Python sees it.

@@ -1,0 +1,1 @@
+//! Quantized tensor formats, in pure Rust: one file a format.
