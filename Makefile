@@ -31,7 +31,7 @@ $(READY): pyproject.toml scripts/requirements.py
 	touch $@
 
 $(BUILT): $(READY) $(RUST_SOURCES)
-	$(BIN)/maturin develop --release --quiet --skip-install 2>/dev/null || $(BIN)/maturin develop --release --quiet
+	$(BIN)/maturin develop --release --quiet
 	touch $@
 
 demo: $(BUILT) ## teach a real 135M-parameter chat model a new identity (about 4 minutes after setup)
