@@ -1,0 +1,1 @@
+"""Everything that touches transformers: loading, attention, log-probabilities, generation, GGUF import."""

@@ -1,0 +1,174 @@
+"""Causal LMs from and to transformers folders: local, safetensors only, nothing silent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from alignite.errors import ModelError, ResourceError
+from alignite.models import attention
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "generation_config.json",
+)
+
+
+def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> nn.Module:
+    """Load a causal LM with its attention routed through alignite, in evaluation mode.
+
+    Args:
+        folder: a transformers folder with config.json and safetensors weights.
+        dtype: float32, bfloat16, float16 or float64.
+        device: where the weights go.
+
+    Raises:
+        ModelError: no such folder, weights that are missing, unexpected, of another shape or not finite, or a
+            model that needs code from its folder.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    path = _checked_folder(Path(folder))
+    attention.register()
+    transformers_logging.disable_progress_bar()
+    # Missing and mismatched weights are errors below, so transformers' own report would only repeat them.
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            str(path),
+            dtype=DTYPES[dtype],
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except Exception as error:  # noqa: BLE001 - transformers raises anything; the user gets one kind
+        first = str(error).strip().splitlines()
+        raise ModelError(
+            "the model cannot be loaded",
+            where=str(path),
+            why=f"{type(error).__name__}: {first[0] if first else 'no message'}",
+            fix="check config.json and the .safetensors files; `alignite import-gguf` makes a folder from a GGUF file",
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+    _check_weights(model, info, path)
+    if attention.refusal(model) is None:
+        model.set_attn_implementation(attention.NAME)
+    return cast("nn.Module", model.to(device).eval())
+
+
+def _checked_folder(path: Path) -> Path:
+    if not path.is_dir():
+        looks_like_hub_id = path.as_posix().count("/") == 1 and not path.exists() and not path.is_absolute()
+        raise ModelError(
+            f"no model folder {str(path)!r}" + (" (hub ids are not fetched)" if looks_like_hub_id else ""),
+            fix="give the path of a transformers folder; download a hub model first, or make one with "
+            "`alignite import-gguf --gguf FILE --output_dir DIR`",
+        )
+    if not (path / "config.json").is_file():
+        adapter = (path / "adapter_config.json").is_file()
+        raise ModelError(
+            "the folder has no config.json",
+            where=str(path),
+            why="it holds an adapter, not a model" if adapter else None,
+            fix="give the base model's folder as the model and this one as the adapter" if adapter else None,
+        )
+    if not list(path.glob("*.safetensors")):
+        pickles = sorted(p.name for p in (*path.glob("*.bin"), *path.glob("*.pth")))
+        raise ModelError(
+            "the folder has no .safetensors weights",
+            where=str(path),
+            why=f"it holds {', '.join(pickles)}, which can run code when loaded" if pickles else None,
+            fix="save the model again with safe_serialization=True",
+        )
+    index = path / "model.safetensors.index.json"
+    if index.is_file() and (".." in index.read_text() or '"/' in index.read_text()):
+        raise ModelError("the weight index names files outside its folder", where=str(index))
+    return path
+
+
+def _check_weights(model: nn.Module, info: dict[str, Any], path: Path) -> None:
+    faults = {
+        "missing": sorted(info.get("missing_keys", ())),
+        "unexpected": sorted(info.get("unexpected_keys", ())),
+        "of another shape": sorted(str(key) for key in info.get("mismatched_keys", ())),
+    }
+    found = []
+    for kind, keys in faults.items():
+        if keys:
+            found.append(f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
+    if found:
+        raise ModelError(
+            "the weights do not fit the config",
+            where=str(path),
+            why="; ".join(found),
+            fix="check config.json, or get the files again",
+        )
+    for name, parameter in model.named_parameters():
+        # A sum is not finite when a value is not; it needs no copy of the tensor.
+        if not torch.isfinite(parameter.detach().sum(dtype=torch.float32)):
+            raise ModelError(f"weight {name} holds values that are not finite", where=str(path))
+
+
+def save_model(model: nn.Module, folder: str | Path, source_folder: str | Path | None = None) -> None:
+    """Write a transformers folder: config, safetensors, and the tokenizer's files of ``source_folder``.
+
+    The folder appears whole or not at all when it is new; in a folder that exists each file is replaced whole.
+
+    Raises:
+        ResourceError: the folder cannot be written.
+    """
+    target = Path(folder)
+    inner: Any = model
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise ResourceError("the model cannot be written", where=str(target), why=str(error)) from error
+    try:
+        # Views that share one buffer (fused weights) are cut apart; tied weights stay tied.
+        inner.save_pretrained(str(staging), state_dict=_own_storage(inner), safe_serialization=True)
+        if source_folder is not None:
+            for name in TOKENIZER_FILES:
+                source = Path(source_folder) / name
+                if source.is_file():
+                    shutil.copyfile(source, staging / name)
+        umask = os.umask(0)
+        os.umask(umask)
+        target.mkdir(exist_ok=True)
+        for file in sorted(staging.iterdir(), key=lambda p: p.name == "config.json"):
+            file.chmod(0o666 & ~umask)
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(file, target / file.name)
+    except OSError as error:
+        raise ResourceError(
+            "the model cannot be written", where=str(target), why=str(error), fix="check the path and the free space"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _own_storage(model: Any) -> dict[str, torch.Tensor]:
+    state = model.state_dict()
+    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+    return {key: value if key in tied else value.clone() for key, value in state.items() if key not in tied}

@@ -1,0 +1,163 @@
+"""Hidden states of a flat batch, exactly: routed where the model allows it, padded where it does not.
+
+Whether a model's attention can be routed is tried, not looked up: once a
+model, two short segments go through the flat path and one by one, and the
+results must agree. A model that mixes segments in some other layer (state
+spaces, convolutions, an attention of its own) fails that and is padded.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from alignite.errors import ModelError
+from alignite.models import attention
+from alignite.models.head import Head
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger("alignite")
+
+_PROBE_LENGTHS = (5, 7)
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a model sees a batch. ``window`` is the longest segment that a routed forward may hold."""
+
+    routed: bool
+    reason: str = ""
+    window: int | None = None
+
+
+_routes: WeakKeyDictionary[nn.Module, Route] = WeakKeyDictionary()
+
+
+def hidden_states(model: nn.Module, input_ids: Tensor, position_ids: Tensor, segments: NDArray[np.int64]) -> Tensor:
+    """Last hidden states of a flat row of segments.
+
+    Args:
+        model: a transformers causal LM.
+        input_ids: int64 (tokens,). ``position_ids``: int64 (tokens,).
+        segments: int64 (segments, 3), see :class:`alignite.types.Batch`.
+
+    Returns:
+        (tokens, hidden), in the order of ``input_ids``.
+    """
+    route = route_of(model)
+    longest = int(segments[:, 1].max())
+    if route.routed and (route.window is None or longest <= route.window):
+        return _routed(model, input_ids, position_ids, segments)
+    if route.routed:
+        _log_once(model, f"segments of {longest} tokens exceed the model's attention window of {route.window}")
+    return _padded(model, input_ids, position_ids, segments)
+
+
+def route_of(model: nn.Module) -> Route:
+    """The route of this model, decided at the first call.
+
+    Raises:
+        ModelError: our head does not give the model's own logits, so that log-probabilities would be wrong.
+    """
+    route = _routes.get(model)
+    if route is None:
+        route = _decide(model)
+        _routes[model] = route
+        if not route.routed:
+            _log_once(model, route.reason)
+    return route
+
+
+def _log_once(model: nn.Module, reason: str) -> None:
+    if not getattr(model, "_alignite_padding_logged", False):
+        object.__setattr__(model, "_alignite_padding_logged", True)
+        log.warning("%s: segments are padded, which is slower (%s)", type(model).__name__, reason)
+
+
+def _body(model: nn.Module) -> nn.Module:
+    return cast("nn.Module", cast("Any", model).base_model)
+
+
+def _routed(model: nn.Module, input_ids: Tensor, position_ids: Tensor, segments: NDArray[np.int64]) -> Tensor:
+    output = _body(model)(
+        input_ids=input_ids[None],
+        position_ids=position_ids[None],
+        attention_mask=attention.no_mask(input_ids.device),
+        segments=segments,
+        use_cache=False,
+    )
+    return cast("Tensor", output.last_hidden_state[0])
+
+
+def _padded(model: nn.Module, input_ids: Tensor, position_ids: Tensor, segments: NDArray[np.int64]) -> Tensor:
+    starts = torch.as_tensor(segments[:, 0], device=input_ids.device)
+    lengths = torch.as_tensor(segments[:, 1], device=input_ids.device)
+    columns = torch.arange(int(segments[:, 1].max()), device=input_ids.device)
+    mask = columns < lengths[:, None]
+    # Padding repeats the segment's last token: any id inside the vocabulary will do behind the mask.
+    index = starts[:, None] + torch.minimum(columns[None], lengths[:, None] - 1)
+    inputs: dict[str, Any] = {"input_ids": input_ids[index], "attention_mask": mask.long(), "use_cache": False}
+    if getattr(model.config, "model_type", "") != "bloom":  # ALiBi reads the mask and takes no positions
+        inputs["position_ids"] = position_ids[index]
+    return cast("Tensor", _body(model)(**inputs).last_hidden_state[mask])
+
+
+def _decide(model: nn.Module) -> Route:
+    config: Any = model.config
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return _probe(model, config)
+    finally:
+        model.train(training)
+
+
+def _probe(model: nn.Module, config: Any) -> Route:
+    device = next(model.parameters()).device
+    total = sum(_PROBE_LENGTHS)
+    ids = (torch.arange(total, device=device) * 7919 + 11) % config.get_text_config().vocab_size
+    positions = torch.cat([torch.arange(length, device=device) for length in _PROBE_LENGTHS])
+    starts = np.cumsum([0, *_PROBE_LENGTHS[:-1]])
+    segments = np.stack([starts, _PROBE_LENGTHS, np.full(len(starts), -1)], axis=1).astype(np.int64)
+
+    alone, own_logits = [], []
+    for start, length, _ in segments.tolist():
+        part = ids[None, start : start + length]
+        alone.append(_body(model)(input_ids=part, use_cache=False).last_hidden_state[0])
+        own_logits.append(cast("Any", model(input_ids=part, use_cache=False)).logits[0])
+    expected = torch.cat(alone)
+    tolerance = 1e-3 if expected.dtype in (torch.float32, torch.float64) else 0.05
+    if not _close(Head.of(model).logits(expected), torch.cat(own_logits), tolerance):
+        raise ModelError(
+            f"{type(model).__name__} computes its logits in a way that alignite does not reproduce",
+            where=getattr(config, "_name_or_path", None) or None,
+            why="its head is more than a linear layer with a scale, a bias and a soft cap",
+            fix="report the model's type; training it here would give wrong log-probabilities",
+        )
+    refusal = attention.refusal(model)
+    if refusal is not None:
+        return Route(False, refusal)
+    if config._attn_implementation != attention.NAME:
+        return Route(False, f"attn_implementation is {config._attn_implementation!r}, not {attention.NAME!r}")
+    try:
+        flat = _routed(model, ids, positions, segments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        return Route(False, f"a flat batch fails: {error}")
+    if not _close(flat, expected, tolerance):
+        return Route(False, "a flat batch gives other hidden states than its segments alone")
+    uses_window = getattr(config, "use_sliding_window", True)
+    return Route(True, window=getattr(config, "sliding_window", None) if uses_window else None)
+
+
+def _close(ours: Tensor, theirs: Tensor, tolerance: float) -> bool:
+    theirs = theirs.float()
+    return bool((ours.float() - theirs).norm() <= tolerance * theirs.norm().clamp(min=1e-6))
