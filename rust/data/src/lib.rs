@@ -1,1 +1,16 @@
 //! alignite's data path: file rows to exact training batches, in pure Rust.
+//!
+//! [`source`] lines -> [`conversation`] -> [`chat`] text and scored parts -> [`encode`] ids and labels -> [`pack`]
+//! windows -> [`prepare`] an Arrow file -> [`prepared`] batches, read in the [`order`] of an epoch.
+
+pub mod chat;
+pub mod conversation;
+pub mod encode;
+pub mod error;
+mod mapped;
+pub mod order;
+pub mod pack;
+pub mod prepare;
+pub mod prepared;
+pub mod source;
+pub mod template;

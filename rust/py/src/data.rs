@@ -1,1 +1,235 @@
 //! The data path as Python sees it.
+
+use crate::errors::{detached, from_data};
+use alignite_data::encode::Outcome;
+use alignite_data::order::Permutation;
+use alignite_data::prepare::{self, parse};
+use alignite_data::prepared;
+use alignite_data::source::Source;
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
+use pyo3::prelude::*;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+fn options(py: Python<'_>, json: &str) -> PyResult<prepare::Options> {
+    serde_json::from_str(json).map_err(|error| crate::errors::raise(py, "UsageError", "the data options cannot be read", None, Some(&error.to_string()), None))
+}
+
+/// Turns rows into ids, labels and prepared sets, for one model's tokenizer and chat template.
+#[pyclass(frozen, module = "alignite._core")]
+pub struct Preparer {
+    inner: prepare::Preparer,
+}
+
+#[pymethods]
+impl Preparer {
+    /// Read a tokenizer.json and compile a chat template.
+    #[new]
+    #[pyo3(signature = (tokenizer_json, template, special_tokens, options_json))]
+    fn new(
+        py: Python<'_>,
+        tokenizer_json: Vec<u8>,
+        template: Option<String>,
+        special_tokens: BTreeMap<String, String>,
+        options_json: &str,
+    ) -> PyResult<Self> {
+        let options = options(py, options_json)?;
+        let inner = detached(py, move || prepare::Preparer::new(&tokenizer_json, template.as_deref(), special_tokens, options))?;
+        inner.map(|inner| Self { inner }).map_err(|error| from_data(py, &error))
+    }
+
+    /// Prepare files into a folder and return its report as JSON.
+    ///
+    /// `progress` is called with the rows done, about ten times a second.
+    #[pyo3(signature = (files, output_dir, progress=None))]
+    fn prepare_files(
+        &self,
+        py: Python<'_>,
+        files: Vec<PathBuf>,
+        output_dir: PathBuf,
+        #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
+    ) -> PyResult<String> {
+        self.prepare(py, files.into_iter().map(Source::File).collect(), output_dir, progress)
+    }
+
+    /// Prepare JSON rows that the caller holds; `name` stands for the file in messages.
+    #[pyo3(signature = (rows, name, output_dir, progress=None))]
+    fn prepare_rows(
+        &self,
+        py: Python<'_>,
+        rows: Vec<Vec<u8>>,
+        name: String,
+        output_dir: PathBuf,
+        #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
+    ) -> PyResult<String> {
+        self.prepare(py, vec![Source::Memory(name, rows)], output_dir, progress)
+    }
+
+    /// One JSON row as (ids, labels, reason): two int32 arrays, empty when the row would be dropped for the reason.
+    #[pyo3(signature = (row_json) -> "tuple[numpy.typing.NDArray[numpy.int32], numpy.typing.NDArray[numpy.int32], str | None]")]
+    #[allow(clippy::type_complexity)]
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        row_json: &[u8],
+    ) -> PyResult<(Bound<'py, PyArray1<i32>>, Bound<'py, PyArray1<i32>>, Option<String>)> {
+        let outcome = detached(py, || {
+            let row = parse(row_json)?;
+            let format = self.inner.format(std::slice::from_ref(&row))?;
+            self.inner.encoder().row(&format, &row)
+        })?;
+        match outcome.map_err(|error| from_data(py, &error))? {
+            Outcome::Used(row) => Ok((row.ids.into_pyarray(py), row.labels.into_pyarray(py), None)),
+            Outcome::Dropped(reason) => Ok((Vec::new().into_pyarray(py), Vec::new().into_pyarray(py), Some(reason.into()))),
+        }
+    }
+
+    /// The chat template's text of a JSON list of messages.
+    #[pyo3(signature = (messages_json, add_generation_prompt=false))]
+    fn render(&self, py: Python<'_>, messages_json: &str, add_generation_prompt: bool) -> PyResult<String> {
+        let text = detached(py, || {
+            let messages: serde_json::Value = serde_json::from_str(messages_json)
+                .map_err(|e| alignite_data::error::Error::data("the messages are not JSON").because(e))?;
+            let chat = self.inner.encoder().chat().ok_or_else(|| {
+                alignite_data::error::Error::new(alignite_data::error::Kind::Template, "there is no chat template")
+            })?;
+            chat.template().render(&messages, add_generation_prompt)
+        })?;
+        text.map_err(|error| from_data(py, &error))
+    }
+
+    /// Ids of a text as it stands; the text of a control token becomes that token.
+    #[pyo3(signature = (text) -> "numpy.typing.NDArray[numpy.int64]")]
+    fn ids<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let ids = detached(py, || self.inner.encoder().ids(text))?.map_err(|error| from_data(py, &error))?;
+        Ok(ids.into_iter().map(i64::from).collect::<Vec<_>>().into_pyarray(py))
+    }
+
+    /// The text of ids.
+    #[pyo3(signature = (ids, skip_special_tokens=false))]
+    fn decode(&self, py: Python<'_>, ids: Vec<u32>, skip_special_tokens: bool) -> PyResult<String> {
+        detached(py, || self.inner.encoder().decode(&ids, skip_special_tokens))?.map_err(|error| from_data(py, &error))
+    }
+}
+
+fn optional(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    Ok((!value.is_none()).then(|| value.clone().unbind()))
+}
+
+impl Preparer {
+    fn prepare(&self, py: Python<'_>, sources: Vec<Source>, output_dir: PathBuf, progress: Option<Py<PyAny>>) -> PyResult<String> {
+        let mut failure = None;
+        let report = detached(py, || {
+            let mut last = Instant::now();
+            self.inner.prepare(&sources, &output_dir, &mut |rows| {
+                if last.elapsed() < Duration::from_millis(100) {
+                    return true;
+                }
+                last = Instant::now();
+                let told = Python::attach(|py| {
+                    py.check_signals()?;
+                    progress.as_ref().map_or(Ok(()), |progress| progress.call1(py, (rows,)).map(|_| ()))
+                });
+                told.map_err(|error| failure = Some(error)).is_ok()
+            })
+        })?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let report = report.map_err(|error| from_data(py, &error))?;
+        Ok(serde_json::to_string(&report).unwrap_or_default())
+    }
+}
+
+/// An open prepared set: windows of tokens in an Arrow file that is mapped, not read.
+#[pyclass(frozen, module = "alignite._core")]
+pub struct PreparedSet {
+    inner: prepared::PreparedSet,
+}
+
+#[pymethods]
+impl PreparedSet {
+    /// Open a prepared folder and check its bytes.
+    #[new]
+    #[pyo3(signature = (folder))]
+    fn new(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
+        let inner = detached(py, || prepared::PreparedSet::open(&folder))?;
+        inner.map(|inner| Self { inner }).map_err(|error| from_data(py, &error))
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.len()
+    }
+
+    /// A hash of everything that decides the content.
+    #[getter]
+    fn fingerprint(&self) -> &str {
+        self.inner.fingerprint()
+    }
+
+    /// report.json as text.
+    #[getter]
+    fn report(&self) -> &str {
+        self.inner.report()
+    }
+
+    /// Tokens of each of these windows.
+    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "numpy.typing.NDArray[numpy.int64]")]
+    fn window_tokens<'py>(&self, py: Python<'py>, windows: PyReadonlyArray1<'py, i64>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let counts = indices(py, &windows)?.into_iter().map(|w| self.inner.window_tokens(w)).collect::<Result<Vec<_>, _>>();
+        counts.map(|counts| counts.into_pyarray(py)).map_err(|error| from_data(py, &error))
+    }
+
+    /// Scored tokens of each of these windows.
+    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "numpy.typing.NDArray[numpy.int64]")]
+    fn window_scored<'py>(&self, py: Python<'py>, windows: PyReadonlyArray1<'py, i64>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let counts = indices(py, &windows)?.into_iter().map(|w| self.inner.window_scored(w)).collect::<Result<Vec<_>, _>>();
+        counts.map(|counts| counts.into_pyarray(py)).map_err(|error| from_data(py, &error))
+    }
+
+    /// These windows as one flat row: input_ids, labels, position_ids (tokens,), segments (n, 3), all int64.
+    ///
+    /// The arrays own the memory that Rust filled; torch.from_numpy takes them without a copy.
+    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]")]
+    #[allow(clippy::type_complexity)]
+    fn batch<'py>(
+        &self,
+        py: Python<'py>,
+        windows: PyReadonlyArray1<'py, i64>,
+    ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray2<i64>>)> {
+        let windows = indices(py, &windows)?;
+        let batch = detached(py, || self.inner.batch(&windows))?.map_err(|error| from_data(py, &error))?;
+        let segments = batch.segments.into_pyarray(py);
+        let count = segments.len()? / 3;
+        Ok((
+            batch.input_ids.into_pyarray(py),
+            batch.labels.into_pyarray(py),
+            batch.position_ids.into_pyarray(py),
+            numpy::PyArrayMethods::reshape(&segments, [count, 3])?,
+        ))
+    }
+}
+
+fn indices(py: Python<'_>, windows: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<usize>> {
+    windows
+        .as_array()
+        .iter()
+        .map(|&window| {
+            usize::try_from(window).map_err(|_| crate::errors::raise(py, "UsageError", &format!("there is no window {window}"), None, None, None))
+        })
+        .collect()
+}
+
+/// Items at positions `start..stop` of the order of one epoch: a permutation of `0..n` that needs no memory.
+#[pyfunction]
+#[pyo3(signature = (n, seed, epoch, start, stop) -> "numpy.typing.NDArray[numpy.int64]")]
+pub fn shuffled(py: Python<'_>, n: u64, seed: u64, epoch: u64, start: u64, stop: u64) -> PyResult<Bound<'_, PyArray1<i64>>> {
+    if start > stop || stop > n {
+        let what = format!("positions {start}..{stop} are not inside 0..{n}");
+        return Err(crate::errors::raise(py, "UsageError", &what, None, None, None));
+    }
+    let order = Permutation::new(n, seed, epoch);
+    let items: Vec<i64> = (start..stop).map(|position| order.get(position).cast_signed()).collect();
+    Ok(items.into_pyarray(py))
+}

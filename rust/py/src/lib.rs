@@ -1,5 +1,6 @@
 //! The whole Python surface of the Rust core, on one screen.
 mod data;
+mod errors;
 mod gguf;
 
 use pyo3::prelude::*;
@@ -8,6 +9,9 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _core {
     use super::*;
+
+    #[pymodule_export]
+    use super::data::{PreparedSet, Preparer, shuffled};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,0 +1,271 @@
+//! Text to ids and labels. A token is scored if and only if it lies wholly inside what the model must emit.
+
+use crate::chat::{Chat, Rendered, holds_marks};
+use crate::conversation::{Format, Message};
+use crate::error::{Error, Kind, Result};
+use serde_json::{Map, Value};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tokenizers::Tokenizer;
+
+/// The label of a token that is not scored.
+pub const IGNORE: i32 = -100;
+
+/// How a row was shortened to the longest length allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Not at all.
+    Whole,
+    /// After its last turn that fits whole.
+    AtTurn,
+    /// Inside its first answer, which does not fit whole.
+    Tail,
+}
+
+/// One row as ids and labels.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// Token ids.
+    pub ids: Vec<i32>,
+    /// The id where the token is scored, else [`IGNORE`]; never scored at the first token.
+    pub labels: Vec<i32>,
+    /// How it was shortened.
+    pub cut: Cut,
+    /// Whether a content held the text of a control token, which was kept as text.
+    pub control_text: bool,
+}
+
+/// What became of a row that could be read.
+pub enum Outcome {
+    /// It is trained on.
+    Used(Encoded),
+    /// It is not, for this reason.
+    Dropped(&'static str),
+}
+
+/// Encodes rows for one tokenizer and template.
+pub struct Encoder {
+    tokenizer: Tokenizer,
+    /// The same, but the text of a control token is text.
+    literal: Tokenizer,
+    control: Vec<(String, u32)>,
+    chat: Option<Chat>,
+    eos: Option<u32>,
+    max_length: usize,
+}
+
+impl Encoder {
+    /// An encoder of a tokenizer.json; without a `chat` rows are raw text, and `eos_token` ends them.
+    ///
+    /// # Errors
+    /// The tokenizer cannot be read, or has no such token.
+    pub fn new(
+        tokenizer_json: &[u8],
+        chat: impl FnOnce(Vec<String>) -> Result<Option<Chat>>,
+        eos_token: Option<&str>,
+        max_length: usize,
+    ) -> Result<Self> {
+        let bad = |why: String| {
+            Error::new(Kind::Tokenizer, "tokenizer.json cannot be used").because(why).fix("get the model's files again")
+        };
+        let read = catch_unwind(|| Tokenizer::from_bytes(tokenizer_json)).map_err(|_| bad("it breaks the tokenizers library".into()))?;
+        let mut tokenizer = read.map_err(|error| bad(error.to_string()))?;
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|error| bad(error.to_string()))?;
+        let mut control: Vec<(String, u32)> = tokenizer
+            .get_added_tokens_decoder()
+            .iter()
+            .filter(|(_, token)| token.special && !token.content.is_empty())
+            .map(|(&id, token)| (token.content.clone(), id))
+            .collect();
+        control.sort();
+        let eos = match eos_token {
+            None => None,
+            Some(token) => {
+                Some(tokenizer.token_to_id(token).ok_or_else(|| bad(format!("it has no token {token:?}, the model's eos_token")))?)
+            }
+        };
+        let mut literal = tokenizer.clone();
+        literal.set_encode_special_tokens(true);
+        let chat = chat(control.iter().map(|(text, _)| text.clone()).collect())?;
+        Ok(Self { tokenizer, literal, control, chat, eos, max_length })
+    }
+
+    /// The renderer of conversations.
+    #[must_use]
+    pub fn chat(&self) -> Option<&Chat> {
+        self.chat.as_ref()
+    }
+
+    /// Ids of a text as it stands, control tokens and all.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(encode(&self.tokenizer, text)?.get_ids().to_vec())
+    }
+
+    /// The text of ids.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
+        self.tokenizer
+            .decode(ids, skip_special_tokens)
+            .map_err(|error| Error::new(Kind::Tokenizer, "ids cannot be decoded").because(error))
+    }
+
+    /// A row of this format.
+    ///
+    /// # Errors
+    /// The row does not fit the format, or its scored tokens cannot be told.
+    pub fn row(&self, format: &Format, row: &Map<String, Value>) -> Result<Outcome> {
+        match &self.chat {
+            Some(chat) => {
+                let messages = format.read(row)?;
+                if !messages.iter().any(|message| message.role == "assistant" && message.scored) {
+                    return Ok(Outcome::Dropped("no assistant turn"));
+                }
+                if messages.iter().filter_map(|message| message.content.as_deref()).any(holds_marks) {
+                    return Ok(Outcome::Dropped("private-use characters that alignite marks turns with"));
+                }
+                self.conversation(chat, &messages)
+            }
+            None => {
+                let (prompt, completion) = format.read_raw(row)?;
+                self.raw(&prompt, &completion)
+            }
+        }
+    }
+
+    fn conversation(&self, chat: &Chat, messages: &[Message]) -> Result<Outcome> {
+        let rendered = chat.render(messages)?;
+        let control_text = rendered.contents.iter().any(|range| self.holds_control(&rendered.text[range.clone()]));
+        let tokens = if control_text {
+            match self.piecewise(&rendered)? {
+                Some(tokens) => tokens,
+                None => return Ok(Outcome::Dropped("control tokens in a content, which this tokenizer cannot keep as text")),
+            }
+        } else {
+            let encoding = encode(&self.tokenizer, &rendered.text)?;
+            tokens_of(&encoding, 0)
+        };
+        Ok(self.finish(&tokens, &rendered.scored, &rendered.ends, control_text))
+    }
+
+    fn raw(&self, prompt: &str, completion: &str) -> Result<Outcome> {
+        let text = format!("{prompt}{completion}");
+        let control_text = self.holds_control(&text);
+        let tokenizer = if control_text { &self.literal } else { &self.tokenizer };
+        let mut tokens = tokens_of(&encode(tokenizer, &text)?, 0);
+        let eos = self.eos.ok_or_else(|| {
+            Error::new(Kind::Tokenizer, "raw text needs an eos_token to end it").fix("name eos_token in tokenizer_config.json")
+        })?;
+        // The end token is one byte past the text, so that it lies inside the scored part.
+        let scored = prompt.len()..text.len() + 1;
+        tokens.push(Token { id: eos, range: text.len()..text.len() + 1 });
+        Ok(self.finish(&tokens, std::slice::from_ref(&scored), &[scored.end], control_text))
+    }
+
+    fn holds_control(&self, text: &str) -> bool {
+        self.control.iter().any(|(token, _)| text.contains(token.as_str()))
+    }
+
+    /// Encode with the contents' control texts as text: the template's control tokens by their ids, what lies between
+    /// by the literal tokenizer. None when the tokenizer does not work piece by piece.
+    fn piecewise(&self, rendered: &Rendered) -> Result<Option<Vec<Token>>> {
+        let text = &rendered.text;
+        let mut tokens = Vec::new();
+        let mut plain_from = 0;
+        let mut at = 0;
+        let mut contents = rendered.contents.iter().peekable();
+        while at < text.len() {
+            if let Some(content) = contents.peek()
+                && at >= content.start
+            {
+                at = at.max(content.end);
+                contents.next();
+                continue;
+            }
+            let until = contents.peek().map_or(text.len(), |content| content.start);
+            let found = self
+                .control
+                .iter()
+                .filter_map(|(token, id)| text[at..until].find(token.as_str()).map(|p| (at + p, std::cmp::Reverse(token.len()), *id)))
+                .min();
+            let Some((start, std::cmp::Reverse(length), id)) = found else {
+                at = until;
+                continue;
+            };
+            self.literal_piece(text, plain_from..start, &mut tokens)?;
+            tokens.push(Token { id, range: start..start + length });
+            at = start + length;
+            plain_from = at;
+        }
+        self.literal_piece(text, plain_from..text.len(), &mut tokens)?;
+        // Tokens must cover the text: a tokenizer that adds a space before each piece, say, would not give these ids.
+        let covered: usize = tokens.iter().map(|token| token.range.len()).sum();
+        let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+        let same = covered >= text.len() && self.decode(&ids, false)? == *text;
+        Ok(same.then_some(tokens))
+    }
+
+    fn literal_piece(&self, text: &str, piece: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
+        if !piece.is_empty() {
+            tokens.extend(tokens_of(&encode(&self.literal, &text[piece.clone()])?, piece.start));
+        }
+        Ok(())
+    }
+
+    fn finish(&self, tokens: &[Token], scored: &[Range<usize>], ends: &[usize], control_text: bool) -> Outcome {
+        let mut labels = Vec::with_capacity(tokens.len());
+        let mut span = scored.iter().peekable();
+        for (index, token) in tokens.iter().enumerate() {
+            while span.peek().is_some_and(|span| span.end <= token.range.start) {
+                span.next();
+            }
+            let inside = span.peek().is_some_and(|span| span.start <= token.range.start && token.range.end <= span.end);
+            // A row's first token has nothing before it to be predicted from.
+            let is_scored = inside && !token.range.is_empty() && index > 0;
+            labels.push(if is_scored { token.id.cast_signed() } else { IGNORE });
+        }
+        let mut length = tokens.len();
+        let mut cut = Cut::Whole;
+        if length > self.max_length {
+            let turns = ends.iter().map(|&end| tokens.partition_point(|token| token.range.end <= end));
+            match turns.filter(|&count| count <= self.max_length).max().filter(|&count| labels[..count].iter().any(|&l| l != IGNORE)) {
+                Some(count) => (length, cut) = (count, Cut::AtTurn),
+                None => (length, cut) = (self.max_length, Cut::Tail),
+            }
+        }
+        labels.truncate(length);
+        if labels.iter().all(|&label| label == IGNORE) {
+            return Outcome::Dropped(if cut == Cut::Whole {
+                "no scored token"
+            } else {
+                "the prompt alone is longer than max_length"
+            });
+        }
+        let ids = tokens[..length].iter().map(|token| token.id.cast_signed()).collect();
+        Outcome::Used(Encoded { ids, labels, cut, control_text })
+    }
+}
+
+struct Token {
+    id: u32,
+    range: Range<usize>,
+}
+
+fn tokens_of(encoding: &tokenizers::Encoding, offset: usize) -> Vec<Token> {
+    let ids = encoding.get_ids().iter();
+    ids.zip(encoding.get_offsets()).map(|(&id, &(start, end))| Token { id, range: start + offset..end + offset }).collect()
+}
+
+fn encode(tokenizer: &Tokenizer, text: &str) -> Result<tokenizers::Encoding> {
+    // The library panics where its regular expressions give up; that is a bad row, not the end of the run.
+    match catch_unwind(AssertUnwindSafe(|| tokenizer.encode(text, false))) {
+        Ok(Ok(encoding)) => Ok(encoding),
+        Ok(Err(error)) => Err(Error::data("the tokenizer fails on this text").because(error)),
+        Err(_) => Err(Error::data("the tokenizer fails on this text").because("it panicked")),
+    }
+}

@@ -1,0 +1,469 @@
+//! From files to a prepared folder, in bounded memory, with every row accounted for.
+
+use crate::chat::Chat;
+use crate::conversation::Format;
+use crate::encode::{Cut, Encoded, Encoder, IGNORE, Outcome};
+use crate::error::{Error, Kind, Result};
+use crate::pack::best_fit_decreasing;
+use crate::prepared::{DATA_FILE, FINGERPRINT, REPORT_FILE, schema};
+use crate::source::Source;
+use crate::template::Template;
+use arrow_array::builder::{Int32Builder, Int64Builder, LargeListBuilder, ListBuilder};
+use arrow_array::{ArrayRef, Int32Array, RecordBatch};
+use arrow_ipc::writer::FileWriter;
+use arrow_schema::{DataType, Field, Schema};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Rows that are encoded between two looks at the caller.
+const CHUNK: usize = 256;
+/// Rows that are packed together, and written as one record batch.
+const PACKING_WINDOW: usize = 10_000;
+/// Rows that the format is told from.
+const SAMPLE: usize = 100;
+/// Examples that a report keeps of each reason.
+const EXAMPLES: usize = 5;
+/// The version of what is written; a change of behaviour changes it, so that old sets are made anew.
+const REVISION: u32 = 1;
+
+/// What decides how rows become windows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// The longest window in tokens.
+    pub max_length: usize,
+    /// "none" or "bfd".
+    pub packing: String,
+    /// Columns that hold prompt and completion, both or neither.
+    pub prompt_column: Option<String>,
+    /// See `prompt_column`.
+    pub completion_column: Option<String>,
+    /// Whether rows go through the chat template.
+    pub apply_chat_template: bool,
+    /// "error" or "skip".
+    pub on_bad_row: String,
+    /// The date that templates see, (year, month, day).
+    pub template_date: (i32, u32, u32),
+    /// The token that ends raw text.
+    pub eos_token: Option<String>,
+    /// Threads; 0 means all cores. Does not change the result.
+    #[serde(default, skip_serializing)]
+    pub num_threads: usize,
+}
+
+/// How often something happened, and where first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Count {
+    /// Rows.
+    pub count: u64,
+    /// The first few places.
+    pub examples: Vec<String>,
+}
+
+/// What became of the rows.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The format that was found.
+    pub format: String,
+    /// Rows that the files hold.
+    pub rows: u64,
+    /// Rows that are trained on.
+    pub used: u64,
+    /// Windows that were written.
+    pub windows: u64,
+    /// Tokens in them.
+    pub tokens: u64,
+    /// Scored tokens in them.
+    pub scored_tokens: u64,
+    /// Tokens as a share of windows times max_length.
+    pub fill: f64,
+    /// The longest window in tokens.
+    pub longest: u64,
+    /// Rows that were shortened, by how.
+    pub truncated: BTreeMap<String, Count>,
+    /// Rows that are not trained on, by reason.
+    pub dropped: BTreeMap<String, Count>,
+    /// Rows whose contents held control tokens as text.
+    pub control_text: Count,
+    /// What decides the content.
+    pub fingerprint: String,
+    /// Hash of the Arrow file.
+    pub data_xxh3: String,
+    /// Whether an earlier set was taken instead of making one.
+    #[serde(default)]
+    pub reused: bool,
+}
+
+impl Count {
+    fn add(&mut self, place: &str) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(place.to_owned());
+        }
+    }
+}
+
+/// Turns rows into prepared sets.
+pub struct Preparer {
+    encoder: Encoder,
+    options: Options,
+    /// Hash of everything but the sources.
+    identity: u128,
+}
+
+impl Preparer {
+    /// A preparer for one model's tokenizer and template.
+    ///
+    /// # Errors
+    /// An option is out of range, or the tokenizer or template cannot be used.
+    pub fn new(tokenizer_json: &[u8], template: Option<&str>, special_tokens: BTreeMap<String, String>, options: Options) -> Result<Self> {
+        let usage = |what: &str| Err(Error::new(Kind::Usage, what));
+        if options.max_length < 2 {
+            return usage("max_length must be at least 2");
+        }
+        if !matches!(options.packing.as_str(), "none" | "bfd") || !matches!(options.on_bad_row.as_str(), "error" | "skip") {
+            return usage("packing is none or bfd, on_bad_row is error or skip");
+        }
+        if options.prompt_column.is_some() != options.completion_column.is_some() {
+            return usage("prompt_column and completion_column go together");
+        }
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        let settings = serde_json::to_string(&options).unwrap_or_default();
+        let tokens = serde_json::to_string(&special_tokens).unwrap_or_default();
+        let version = format!("{} {REVISION}", env!("CARGO_PKG_VERSION"));
+        let template = template.filter(|_| options.apply_chat_template);
+        for part in [tokenizer_json, template.unwrap_or("").as_bytes(), tokens.as_bytes(), settings.as_bytes(), version.as_bytes()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let make_chat = |control: Vec<String>| match template {
+            Some(source) => Template::new(source, special_tokens, options.template_date).map(|t| Some(Chat::new(t, control))),
+            None if options.apply_chat_template => Err(Error::new(Kind::Template, "the model folder has no chat template")
+                .fix("add chat_template.jinja to it, or set apply_chat_template to false for raw text")),
+            None => Ok(None),
+        };
+        let encoder = Encoder::new(tokenizer_json, make_chat, options.eos_token.as_deref(), options.max_length)?;
+        Ok(Self { encoder, identity: hasher.digest128(), options })
+    }
+
+    /// The encoder.
+    #[must_use]
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The format of one row, by the options or by its columns.
+    ///
+    /// # Errors
+    /// No format fits.
+    pub fn format(&self, rows: &[Map<String, Value>]) -> Result<Format> {
+        match (&self.options.prompt_column, &self.options.completion_column) {
+            (Some(prompt), Some(completion)) => Ok(Format::columns(prompt, completion)),
+            _ => Format::detect(rows),
+        }
+    }
+
+    /// Prepare sources into a folder, or take what is there when its fingerprint says it is the same.
+    ///
+    /// `tick` is called with the rows done about ten times a second; when it says false the work stops.
+    ///
+    /// # Errors
+    /// A source cannot be read, a row is bad and `on_bad_row` is "error", no row is left, or the folder cannot be
+    /// written.
+    pub fn prepare(&self, sources: &[Source], folder: &Path, tick: &mut dyn FnMut(u64) -> bool) -> Result<Report> {
+        let fingerprint = self.fingerprint(sources)?;
+        if let Some(report) = existing(folder, &fingerprint) {
+            return Ok(report);
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.options.num_threads)
+            .build()
+            .map_err(|e| Error::new(Kind::Resource, "cannot start worker threads").because(e))?;
+        let staging = Staging::new(folder)?;
+        let mut work = Work::new(self, &staging.0.join(DATA_FILE), &fingerprint)?;
+        work.run(sources, &pool, tick)?;
+        let mut report = work.finish()?;
+        report.fingerprint = fingerprint;
+        let map = crate::mapped::map(&staging.0.join(DATA_FILE))?;
+        report.data_xxh3 = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&map));
+        drop(map);
+        staging.publish(folder, &report)?;
+        Ok(report)
+    }
+
+    fn fingerprint(&self, sources: &[Source]) -> Result<String> {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        hasher.update(&self.identity.to_le_bytes());
+        for source in sources {
+            hasher.update(&source.fingerprint()?.to_le_bytes());
+        }
+        Ok(format!("{:032x}", hasher.digest128()))
+    }
+}
+
+fn existing(folder: &Path, fingerprint: &str) -> Option<Report> {
+    let report = std::fs::read_to_string(folder.join(REPORT_FILE)).ok()?;
+    let mut report: Report = serde_json::from_str(&report).ok()?;
+    // Opening checks the bytes; a damaged set is made anew.
+    let set = crate::prepared::PreparedSet::open(folder).ok()?;
+    report.reused = true;
+    (report.fingerprint == fingerprint && set.fingerprint() == fingerprint).then_some(report)
+}
+
+/// A folder beside the target that becomes it, or goes away.
+struct Staging(PathBuf);
+
+impl Staging {
+    fn new(folder: &Path) -> Result<Self> {
+        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let path = folder.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+        let parent = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent).map_err(|e| Error::io("cannot make the output folder", parent, &e))?;
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).map_err(|e| Error::io("cannot make the output folder", &path, &e))?;
+        Ok(Self(path))
+    }
+
+    fn publish(self, folder: &Path, report: &Report) -> Result<()> {
+        let path = self.0.join(REPORT_FILE);
+        let fail = |e: &std::io::Error| Error::io("cannot write the prepared set", folder, e);
+        let json = serde_json::to_string_pretty(report).unwrap_or_default();
+        std::fs::write(&path, json).map_err(|e| fail(&e))?;
+        for file in [&path, &self.0.join(DATA_FILE), &self.0] {
+            File::open(file).and_then(|file| file.sync_all()).map_err(|e| fail(&e))?;
+        }
+        if folder.exists() {
+            let old = self.0.with_extension("old");
+            std::fs::rename(folder, &old).map_err(|e| fail(&e))?;
+            std::fs::rename(&self.0, folder).map_err(|e| fail(&e))?;
+            let _ = std::fs::remove_dir_all(old);
+        } else {
+            std::fs::rename(&self.0, folder).map_err(|e| fail(&e))?;
+        }
+        let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(|e| fail(&e))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+type Parsed = (u64, String, Result<Map<String, Value>>);
+
+struct Work<'a> {
+    preparer: &'a Preparer,
+    writer: FileWriter<BufWriter<File>>,
+    path: PathBuf,
+    pending: Vec<(i64, Encoded)>,
+    report: Report,
+}
+
+impl<'a> Work<'a> {
+    fn new(preparer: &'a Preparer, path: &Path, fingerprint: &str) -> Result<Self> {
+        let metadata = [(FINGERPRINT.to_owned(), fingerprint.to_owned())];
+        let schema = schema().with_metadata(HashMap::from(metadata));
+        let file = File::create(path).map_err(|e| Error::io("cannot write the prepared set", path, &e))?;
+        let writer = FileWriter::try_new_buffered(file, &schema).map_err(|e| arrow(path, &e))?;
+        Ok(Self { preparer, writer, path: path.to_owned(), pending: Vec::new(), report: Report::default() })
+    }
+
+    fn run(&mut self, sources: &[Source], pool: &rayon::ThreadPool, tick: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        let mut chunk: Vec<Parsed> = Vec::with_capacity(SAMPLE.max(CHUNK));
+        let mut format = None;
+        for source in sources {
+            for line in source.lines()? {
+                let row = line.bytes.and_then(|bytes| parse(&bytes));
+                chunk.push((self.report.rows, line.location, row));
+                self.report.rows += 1;
+                if chunk.len() >= if format.is_none() { SAMPLE } else { CHUNK } {
+                    self.encode(&mut chunk, &mut format, pool)?;
+                    if !tick(self.report.rows) {
+                        return Err(Error::new(Kind::Interrupted, "stopped"));
+                    }
+                }
+            }
+        }
+        self.encode(&mut chunk, &mut format, pool)?;
+        self.flush(true)?;
+        tick(self.report.rows);
+        let names: Vec<String> = sources.iter().map(Source::name).collect();
+        if self.report.rows == 0 {
+            return Err(Error::data("the data is empty").at(names.join(", ")).fix("give a file with one JSON object a line"));
+        }
+        if self.report.used == 0 {
+            let reasons: Vec<String> =
+                self.report.dropped.iter().map(|(reason, count)| format!("{} rows: {reason}", count.count)).collect();
+            return Err(Error::data("no row is left to train on").at(names.join(", ")).because(reasons.join("; ")));
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, chunk: &mut Vec<Parsed>, format: &mut Option<Format>, pool: &rayon::ThreadPool) -> Result<()> {
+        let skip = self.preparer.options.on_bad_row == "skip";
+        if !skip && let Some(position) = chunk.iter().position(|(_, _, row)| row.is_err()) {
+            let (_, place, row) = chunk.swap_remove(position);
+            return row.map(|_| ()).map_err(|error| bad_row(error, &place));
+        }
+        if format.is_none() {
+            let sample: Vec<Map<String, Value>> = chunk.iter().filter_map(|(_, _, row)| row.as_ref().ok().cloned()).collect();
+            if !sample.is_empty() {
+                let found = self.preparer.format(&sample).map_err(|error| error.at(chunk[0].1.clone()))?;
+                self.report.format = match &found {
+                    Format::Messages => "messages".into(),
+                    Format::Columns { prompt, completion } => format!("{prompt}/{completion}"),
+                    Format::Alpaca => "alpaca".into(),
+                };
+                *format = Some(found);
+            }
+        }
+        let encoder = &self.preparer.encoder;
+        let format = format.as_ref();
+        let outcomes: Vec<(u64, String, Result<Outcome>)> = pool.install(|| {
+            chunk
+                .par_drain(..)
+                .map(|(id, place, row)| {
+                    let outcome = row.and_then(|row| match format {
+                        Some(format) => encoder.row(format, &row),
+                        None => Ok(Outcome::Dropped("no format")),
+                    });
+                    (id, place, outcome)
+                })
+                .collect()
+        });
+        for (id, place, outcome) in outcomes {
+            match outcome {
+                Ok(Outcome::Used(encoded)) => {
+                    match encoded.cut {
+                        Cut::Whole => {}
+                        Cut::AtTurn => self.report.truncated.entry("cut at a turn border".into()).or_default().add(&place),
+                        Cut::Tail => self.report.truncated.entry("tail of the answer cut".into()).or_default().add(&place),
+                    }
+                    if encoded.control_text {
+                        self.report.control_text.add(&place);
+                    }
+                    self.report.used += 1;
+                    self.pending.push((i64::try_from(id).unwrap_or(i64::MAX), encoded));
+                }
+                Ok(Outcome::Dropped(reason)) => self.report.dropped.entry(reason.into()).or_default().add(&place),
+                Err(error) if skip => self.report.dropped.entry(reason_of(&error)).or_default().add(&place),
+                Err(error) => return Err(bad_row(error, &place)),
+            }
+        }
+        self.flush(false)
+    }
+
+    fn flush(&mut self, all: bool) -> Result<()> {
+        while self.pending.len() >= PACKING_WINDOW || (all && !self.pending.is_empty()) {
+            let rest = self.pending.split_off(self.pending.len().min(PACKING_WINDOW));
+            let rows = std::mem::replace(&mut self.pending, rest);
+            self.write(&rows)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, rows: &[(i64, Encoded)]) -> Result<()> {
+        let windows = if self.preparer.options.packing == "bfd" {
+            let lengths: Vec<usize> = rows.iter().map(|(_, row)| row.ids.len()).collect();
+            best_fit_decreasing(&lengths, self.preparer.options.max_length)
+        } else {
+            (0..rows.len()).map(|row| vec![row]).collect()
+        };
+        let item32 = Arc::new(Field::new("item", DataType::Int32, false));
+        let item64 = Arc::new(Field::new("item", DataType::Int64, false));
+        let mut ids = LargeListBuilder::new(Int32Builder::new()).with_field(item32.clone());
+        let mut labels = LargeListBuilder::new(Int32Builder::new()).with_field(item32.clone());
+        let mut lengths = ListBuilder::new(Int32Builder::new()).with_field(item32);
+        let mut row_ids = ListBuilder::new(Int64Builder::new()).with_field(item64);
+        let mut scored = Vec::with_capacity(windows.len());
+        for window in &windows {
+            let mut count = 0;
+            let mut total = 0;
+            for &row in window {
+                let (id, row) = &rows[row];
+                ids.values().append_slice(&row.ids);
+                labels.values().append_slice(&row.labels);
+                lengths.values().append_value(i32::try_from(row.ids.len()).unwrap_or(i32::MAX));
+                row_ids.values().append_value(*id);
+                count += row.labels.iter().filter(|&&label| label != IGNORE).count();
+                total += row.ids.len();
+            }
+            ids.append(true);
+            labels.append(true);
+            lengths.append(true);
+            row_ids.append(true);
+            scored.push(i32::try_from(count).unwrap_or(i32::MAX));
+            self.report.windows += 1;
+            self.report.tokens += total as u64;
+            self.report.scored_tokens += count as u64;
+            self.report.longest = self.report.longest.max(total as u64);
+        }
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(ids.finish()),
+            Arc::new(labels.finish()),
+            Arc::new(lengths.finish()),
+            Arc::new(row_ids.finish()),
+            Arc::new(Int32Array::from(scored)),
+        ];
+        let schema: Arc<Schema> = self.writer.schema().clone();
+        let batch = RecordBatch::try_new(schema, columns).map_err(|e| arrow(&self.path, &e))?;
+        self.writer.write(&batch).map_err(|e| arrow(&self.path, &e))
+    }
+
+    fn finish(mut self) -> Result<Report> {
+        self.writer.finish().map_err(|e| arrow(&self.path, &e))?;
+        let room = self.report.windows as f64 * self.preparer.options.max_length as f64;
+        self.report.fill = if room > 0.0 { self.report.tokens as f64 / room } else { 0.0 };
+        Ok(self.report)
+    }
+}
+
+fn arrow(path: &Path, error: &arrow_schema::ArrowError) -> Error {
+    Error::new(Kind::Resource, "cannot write the prepared set")
+        .at(path.display().to_string())
+        .because(error)
+        .fix("check that the folder is writable and the disk has room")
+}
+
+/// Row errors keep their own place (`messages[1]`) in the cause, since the file and line matter more.
+fn bad_row(mut error: Error, place: &str) -> Error {
+    if let Some(inner) = error.location.replace(place.to_owned())
+        && inner != place
+    {
+        error.what = format!("{inner}: {}", error.what);
+    }
+    if matches!(error.kind, Kind::Data) && error.fix.is_none() {
+        error.fix = Some("mend the row, or set on_bad_row to skip".into());
+    }
+    error
+}
+
+fn reason_of(error: &Error) -> String {
+    match &error.location {
+        Some(inner) if !inner.contains(':') => format!("{} ({inner})", error.what),
+        _ => error.what.clone(),
+    }
+}
+
+/// One line as a row.
+///
+/// # Errors
+/// It is not UTF-8, not JSON, nested too deep, or not an object.
+pub fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|e| Error::data("the line is not UTF-8").because(e).fix("save the file as UTF-8"))?;
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Object(row)) => Ok(row),
+        Ok(other) => Err(Error::data(format!("the line is {}, not an object", crate::conversation::kind_of(&other)))
+            .fix("write one JSON object a line")),
+        Err(error) => Err(Error::data("the line is not JSON").because(error).fix("write one JSON object a line")),
+    }
+}
