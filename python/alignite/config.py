@@ -7,9 +7,62 @@ checked here, once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Any, Self, dataclass_transform, get_args, get_origin, get_type_hints
 
+from alignite.errors import ConfigError
+
+# What users of TRL and transformers type, and what says the same here.
+ELSEWHERE = {
+    "bf16": "dtype: bfloat16",
+    "fp16": "dtype: bfloat16 (float16 is not trained in)",
+    "torch_dtype": "dtype",
+    "use_cpu": "device: cpu",
+    "no_cuda": "device: cpu",
+    "report_to": "nothing: metrics.jsonl is always written",
+    "resume_from_checkpoint": "resume",
+    "overwrite_output_dir": "resume: never, in another output_dir",
+    "response_length": "max_completion_length",
+    "max_new_tokens": "max_completion_length",
+    "max_seq_length": "max_length",
+    "max_seq_len": "max_length",
+    "cutoff_len": "max_length",
+    "packing_strategy": "packing",
+    "padding_free": "nothing: batches are never padded",
+    "completion_only_loss": "nothing: prompts are never scored",
+    "assistant_only_loss": "nothing: only assistants are scored",
+    "model_name_or_path": "model",
+    "base_model": "model",
+    "dataset_name": "data",
+    "dataset": "data",
+    "train_file": "data",
+    "validation_file": "eval_data",
+    "eval_strategy": "eval_steps",
+    "evaluation_strategy": "eval_steps",
+    "save_strategy": "save_steps",
+    "logging_strategy": "logging_steps",
+    "lr": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "micro_batch_size": "per_device_train_batch_size",
+    "num_epochs": "num_train_epochs",
+    "epochs": "num_train_epochs",
+    "lr_scheduler": "lr_scheduler_type",
+    "optim": "nothing: the optimizer is AdamW",
+    "max_grad_norm_clip": "max_grad_norm",
+    "lora_rank": "lora_r",
+    "lora_target": "lora_target_modules",
+    "target_modules": "lora_target_modules",
+    "data_seed": "seed",
+    "dataloader_num_workers": "num_threads",
+    "dataset_num_proc": "num_threads",
+    "dataset_text_field": "completion_column, with apply_chat_template: false",
+    "use_liger_kernel": "nothing: the head runs at scored positions only",
+    "push_to_hub": "nothing: alignite does not use the network",
+}
 
 def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
     """A dataclass field with its help text; a list default is copied for each instance."""
@@ -19,7 +72,75 @@ def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -
     return field(default=default, metadata=metadata)
 
 
-@dataclass(kw_only=True)
+@dataclass_transform(kw_only_default=True, field_specifiers=(option, field))
+def config_class(cls: type[Any]) -> Any:
+    """A keyword-only dataclass that names unknown options, with a suggestion, and turns values into its fields' types."""
+    made = dataclass(kw_only=True)(cls)
+    plain = made.__init__
+
+    @functools.wraps(plain)
+    def init(self: Any, **values: Any) -> None:
+        types = get_type_hints(made)
+        for name in values:
+            if name not in types:
+                raise unknown_option(name, [item.name for item in fields(made)])
+        plain(self, **{name: coerce(name, types[name], value) for name, value in values.items()})
+
+    made.__init__ = init
+    return made
+
+
+def unknown_option(name: str, known: list[str], where: str | None = None) -> ConfigError:
+    """The error for an option that does not exist: what says the same here, or what is nearly called so."""
+    plain = name.replace("-", "_")
+    if plain in known:
+        return ConfigError(f"unknown option {name!r}", where=where, fix=f"options are written {plain!r}")
+    if plain in ELSEWHERE:
+        return ConfigError(f"unknown option {name!r}", where=where, fix=f"alignite calls this {ELSEWHERE[plain]}")
+    near = get_close_matches(plain, known, 1, 0.6)
+    return ConfigError(
+        f"unknown option {name!r}",
+        where=where,
+        fix=f"did you mean {near[0]!r}?" if near else "see the command's --help for the options there are",
+    )
+
+
+def coerce(name: str, kind: Any, value: Any) -> Any:
+    """A value as its field's type; text is read as the command line and YAML write it.
+
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    if isinstance(kind, UnionType):
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+            return None
+        kind = next(part for part in get_args(kind) if part is not NoneType)
+    if get_origin(kind) is list:
+        items = value if isinstance(value, list | tuple) else [value]
+        return [coerce(name, get_args(kind)[0], item) for item in items]
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+    wrong = ConfigError(f"{name} is {value!r}, which is not {words}", where=name)
+    if kind is bool:
+        text = str(value).lower()
+        if text not in ("true", "false"):
+            raise wrong
+        return text == "true"
+    if isinstance(value, bool) or value is None or isinstance(value, dict | list):
+        raise wrong
+    if kind is str:
+        return str(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise wrong from None
+    if kind is float:
+        return number
+    if number != int(number) if abs(number) < 1e300 else True:
+        raise wrong
+    return int(value) if not isinstance(value, str) or value.lstrip("+-").isdecimal() else int(number)
+
+
+@config_class
 class TrainingConfig:
     """Options that every training method shares; names are TRL's and transformers' where they exist."""
 
@@ -46,6 +167,7 @@ class TrainingConfig:
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     gradient_checkpointing: bool = option(False, "recompute layers in the backward pass to save memory")
     logits_chunk_size: int = option(512, "scored positions whose logits exist at one time")
+    shuffle: bool = option(True, "read windows in a random order, another one each epoch; false keeps the files' order")
     seed: int = option(42, "seed of the order, the adapters' start and dropout")
     num_threads: int = option(0, "CPU threads for data and math; 0 means all cores")
 
@@ -62,8 +184,63 @@ class TrainingConfig:
     lora_target_modules: list[str] = option(["all-linear"], "linears to adapt: names, suffixes, or all-linear")
     use_rslora: bool = option(False, "scale by alpha / sqrt(r) instead")
 
+    def validate(self) -> None:
+        """Check ranges and conflicts.
 
-@dataclass(kw_only=True)
+        Raises:
+            ConfigError: names the option, its value and what is allowed.
+        """
+        for item in fields(self):
+            choices, value = item.metadata["choices"], getattr(self, item.name)
+            if choices is not None and value not in choices:
+                raise ConfigError(f"{item.name} is {value!r}", where=item.name, fix=f"it is one of {', '.join(choices)}")
+        for names, low, inclusive in self._bounds():
+            for name in names:
+                value = getattr(self, name)
+                if not (value >= low if inclusive else value > low) or value != value or abs(value) == float("inf"):
+                    bound = f"at least {low}" if inclusive else f"above {low}"
+                    raise ConfigError(f"{name} is {value}, which must be {bound}", where=name)
+        for name, top in (("adam_beta1", 1.0), ("adam_beta2", 1.0), ("lora_dropout", 1.0), ("warmup_ratio", 1.0)):
+            if getattr(self, name) >= top:
+                raise ConfigError(f"{name} is {getattr(self, name)}, which must be below {top}", where=name)
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise ConfigError(f"max_steps is {self.max_steps}", where="max_steps", fix="a number above 0, or -1")
+        device = self.device.partition(":")[0]
+        if device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"device is {self.device!r}", where="device", fix="auto, cpu, cuda or cuda:N")
+
+    def _bounds(self) -> list[tuple[tuple[str, ...], float, bool]]:
+        counts = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+        sizes = ("logging_steps", "logits_chunk_size", "lora_r")
+        rest = ("warmup_steps", "save_steps", "eval_steps", "save_total_limit", "num_threads", "seed", "max_grad_norm")
+        decays = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "lora_dropout", "warmup_ratio")
+        return [
+            ((*counts, *sizes), 1, True),
+            ((*rest, *decays), 0, True),
+            (("num_train_epochs", "adam_epsilon", "lora_alpha"), 0, False),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every option by name, in order."""
+        return asdict(self)
+
+    def to_yaml(self) -> str:
+        """The same as YAML, which :meth:`from_dict` takes back."""
+        import yaml
+
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A config from names and values.
+
+        Raises:
+            ConfigError: an unknown name, or a value of another type.
+        """
+        return cls(**values)
+
+
+@config_class
 class SFTConfig(TrainingConfig):
     """Supervised fine-tuning: options of the data path on top of :class:`TrainingConfig`."""
 
@@ -74,3 +251,11 @@ class SFTConfig(TrainingConfig):
     apply_chat_template: bool = option(True, "render rows with the model's chat template; false leaves text raw")
     template_date: str | None = option(None, "date that templates see as today, YYYY-MM-DD; default: the first run's day")
     on_bad_row: str = option("error", "what a malformed row does", choices=("error", "skip"))
+
+    def validate(self) -> None:
+        super().validate()
+        if self.max_length < 2:
+            raise ConfigError(f"max_length is {self.max_length}, which must be at least 2", where="max_length")
+        if (self.prompt_column is None) != (self.completion_column is None):
+            given = "prompt_column" if self.prompt_column is not None else "completion_column"
+            raise ConfigError(f"{given} is given alone", where=given, fix="give prompt_column and completion_column")

@@ -106,7 +106,7 @@ def load_adapter(
             adapter = seat_lora(model, target, config, name)
             adapter.to(weight_of(model.get_submodule(target)).device)
             seated.append(target)
-        _fill(adapter_parameters(model, name), tensors, path / WEIGHTS_FILE)
+        fill_adapter(adapter_parameters(model, name), tensors, path / WEIGHTS_FILE)
     except AdapterError as error:
         for target in seated:
             leave_seat(model.get_submodule(target), name)
@@ -151,7 +151,8 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise AdapterError(f"{WEIGHTS_FILE} is damaged", where=str(file), why=str(error)) from error
 
 
-def _fill(parameters: dict[str, nn.Parameter], tensors: dict[str, torch.Tensor], file: Path) -> None:
+def fill_adapter(parameters: dict[str, nn.Parameter], tensors: dict[str, torch.Tensor], file: Path) -> None:
+    """Copy a PEFT file's tensors into parameters named as :func:`adapter_parameters` names them, strictly."""
     wanted = {f"{_PREFIX}{key}": parameter for key, parameter in parameters.items()}
     faults = []
     missing = sorted(wanted.keys() - tensors.keys())

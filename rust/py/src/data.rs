@@ -42,7 +42,7 @@ impl Preparer {
     /// Prepare files into a folder and return its report as JSON.
     ///
     /// `progress` is called with the rows done, about ten times a second.
-    #[pyo3(signature = (files, output_dir, progress=None))]
+    #[pyo3(signature = (files, output_dir, progress: "collections.abc.Callable[[int], None] | None" = None))]
     fn prepare_files(
         &self,
         py: Python<'_>,
@@ -54,7 +54,7 @@ impl Preparer {
     }
 
     /// Prepare JSON rows that the caller holds; `name` stands for the file in messages.
-    #[pyo3(signature = (rows, name, output_dir, progress=None))]
+    #[pyo3(signature = (rows, name, output_dir, progress: "collections.abc.Callable[[int], None] | None" = None))]
     fn prepare_rows(
         &self,
         py: Python<'_>,

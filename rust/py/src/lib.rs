@@ -8,13 +8,9 @@ use pyo3::prelude::*;
 /// alignite's Rust core; import it through `alignite.native` only.
 #[pymodule(gil_used = true)]
 mod _core {
-    use super::*;
-
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
     #[pymodule_export]
     use super::data::{PreparedSet, Preparer, shuffled};
-
-    #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
-    }
 }

@@ -1,0 +1,216 @@
+"""The tokenizer and chat template of a model folder, without transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date as Date  # noqa: N812 - the class, beside a field of that name
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from alignite.config import SFTConfig
+from alignite.data.template_check import check_template
+from alignite.errors import ConfigError, ModelError, TemplateError, TokenizerError
+from alignite.native.data import Preparer
+
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+# Longer than any conversation: rendering and encoding for generation never cut.
+_UNBOUNDED = 1 << 30
+
+
+@dataclass(frozen=True)
+class ChatTokenizer:
+    """What a model folder says about text.
+
+    Args:
+        folder: where it was read from.
+        tokenizer_json: the bytes of tokenizer.json.
+        chat_template: its source, or None.
+        special_tokens: ``bos_token`` and the like, as templates see them.
+        eos_token_ids: ids that end a generated turn, from generation_config.json, config.json and the eos_token.
+        pad_token_id: the id that fills batches in generation.
+    """
+
+    folder: Path
+    tokenizer_json: bytes = field(repr=False)
+    chat_template: str | None = field(repr=False)
+    special_tokens: Mapping[str, str]
+    eos_token_ids: tuple[int, ...]
+    pad_token_id: int
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> ChatTokenizer:
+        """Read tokenizer.json, tokenizer_config.json, chat_template.jinja and the configs.
+
+        Raises:
+            ModelError: the folder does not exist. TokenizerError: a file is missing or broken.
+        """
+        path = Path(folder)
+        if not path.is_dir():
+            raise ModelError(
+                f"no model folder {str(path)!r}",
+                fix="give the path of a transformers folder, or make one with `alignite import-gguf`",
+            )
+        file = path / "tokenizer.json"
+        if not file.is_file():
+            raise TokenizerError(
+                "the model folder has no tokenizer.json",
+                where=str(path),
+                fix="save its fast tokenizer there: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
+            )
+        settings = _read_json(path / "tokenizer_config.json")
+        special = {name: _text(settings[name]) for name in _SPECIAL if settings.get(name)}
+        tokenizer_json = file.read_bytes()
+        ids = _token_ids(tokenizer_json, file)
+        eos: list[int] = []
+        for source in ("generation_config.json", "config.json"):
+            value = _read_json(path / source).get("eos_token_id")
+            eos += [value] if isinstance(value, int) else list(value or [])
+        if special.get("eos_token") in ids:
+            eos.append(ids[special["eos_token"]])
+        unique = tuple(dict.fromkeys(int(token) for token in eos))
+        pad = ids.get(special.get("pad_token", ""), unique[0] if unique else 0)
+        return cls(path, tokenizer_json, _template(path, settings), special, unique, pad)
+
+    @cached_property
+    def _preparer(self) -> Preparer:
+        return self.preparer(SFTConfig(max_length=_UNBOUNDED, apply_chat_template=self.chat_template is not None))
+
+    def preparer(self, config: SFTConfig) -> Preparer:
+        """The Rust preparer of this tokenizer and these options.
+
+        Raises:
+            TemplateError: no template, one that is refused, or one that would not render as in transformers.
+            TokenizerError: tokenizer.json cannot be used.
+        """
+        day = resolve_date(config.template_date)
+        options = {
+            "max_length": config.max_length,
+            "packing": config.packing,
+            "prompt_column": config.prompt_column,
+            "completion_column": config.completion_column,
+            "apply_chat_template": config.apply_chat_template,
+            "on_bad_row": config.on_bad_row,
+            "template_date": day,
+            "eos_token": self.special_tokens.get("eos_token"),
+            "num_threads": config.num_threads,
+        }
+        template = self.chat_template if config.apply_chat_template else None
+        try:
+            preparer = Preparer(self.tokenizer_json, template, dict(self.special_tokens), json.dumps(options))
+            if template is not None:
+                check_template(template, self.special_tokens, day, preparer.render)
+        except (TemplateError, TokenizerError) as error:
+            error.where = error.where or str(self.folder)
+            raise
+        return preparer
+
+    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> str:
+        """The chat template's text of a conversation.
+
+        Raises:
+            TemplateError: there is no template, or it fails on this conversation.
+        """
+        if self.chat_template is None:
+            raise TemplateError(
+                "the model folder has no chat template",
+                where=str(self.folder),
+                fix="add chat_template.jinja to it, or use raw text",
+            )
+        return self._preparer.render(json.dumps([dict(message) for message in messages]), add_generation_prompt)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text as it stands; the text of a control token becomes that token."""
+        ids: list[int] = self._preparer.ids(text).tolist()
+        return ids
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """The text of ids."""
+        return self._preparer.decode(list(ids), skip_special_tokens)
+
+    def check_fits(self, vocab_size: int, config: Mapping[str, Any]) -> None:
+        """Whether this tokenizer belongs to a model.
+
+        Args:
+            vocab_size: rows of the model's input embedding.
+            config: the model's config, of which ``bos_token_id`` and ``eos_token_id`` are compared.
+
+        Raises:
+            TokenizerError: an id lies outside the embedding, or the special ids disagree.
+        """
+        ids = _token_ids(self.tokenizer_json, self.folder / "tokenizer.json")
+        largest = max(ids.values(), default=-1)
+        if largest >= vocab_size:
+            raise TokenizerError(
+                f"the tokenizer's largest id is {largest}, the model's embedding has {vocab_size} rows",
+                where=str(self.folder),
+                fix="use the tokenizer that the model was made with",
+            )
+        for name in ("bos_token", "eos_token"):
+            theirs = config.get(f"{name}_id")
+            token = self.special_tokens.get(name)
+            allowed = [theirs] if isinstance(theirs, int) else list(theirs or [])
+            if token is None or not allowed:
+                continue
+            if token not in ids:
+                raise TokenizerError(f"{name} {token!r} is not in the tokenizer", where=str(self.folder))
+            generation = self.eos_token_ids if name == "eos_token" else ()
+            if ids[token] not in allowed and ids[token] not in generation[:-1]:
+                raise TokenizerError(
+                    f"{name} is {token!r} (id {ids[token]}) for the tokenizer, and id {theirs} for the model",
+                    where=str(self.folder),
+                    fix="make tokenizer_config.json and config.json agree, or use the model's own tokenizer",
+                )
+
+
+def resolve_date(value: str | None) -> tuple[int, int, int]:
+    """``YYYY-MM-DD`` or today, as (year, month, day).
+
+    Raises:
+        ConfigError: not a date.
+    """
+    try:
+        day = Date.fromisoformat(value) if value else Date.today()
+    except ValueError as error:
+        raise ConfigError(f"template_date is {value!r}", why=str(error), fix="write it as YYYY-MM-DD") from error
+    return day.year, day.month, day.day
+
+
+def _template(path: Path, settings: Mapping[str, Any]) -> str | None:
+    file = path / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    given = settings.get("chat_template")
+    if isinstance(given, list):
+        named = {item.get("name"): item.get("template") for item in given if isinstance(item, dict)}
+        given = named.get("default")
+    return given if isinstance(given, str) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"{path.name} cannot be read", where=str(path), why=str(error)) from error
+    if not isinstance(value, dict):
+        raise TokenizerError(f"{path.name} is not a JSON object", where=str(path))
+    return value
+
+
+def _text(token: Any) -> str:
+    return str(token["content"]) if isinstance(token, dict) else str(token)
+
+
+def _token_ids(tokenizer_json: bytes, where: Path) -> dict[str, int]:
+    try:
+        content = json.loads(tokenizer_json)
+        vocab = content["model"]["vocab"]
+        ids = dict(vocab) if isinstance(vocab, dict) else {entry[0]: index for index, entry in enumerate(vocab)}
+        ids |= {token["content"]: token["id"] for token in content.get("added_tokens", ())}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise TokenizerError("tokenizer.json cannot be used", where=str(where), why=repr(error)) from error
+    return ids

@@ -1,0 +1,1 @@
+"""Numbers on held-out data."""

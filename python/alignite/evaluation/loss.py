@@ -1,0 +1,50 @@
+"""The mean of an objective's terms and metrics over a held-out set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from alignite.models.columns import compute_columns
+
+if TYPE_CHECKING:
+    from alignite.data.prepared import PreparedSet
+    from alignite.types import Objective
+
+
+def evaluate_loss(
+    models: Mapping[str, nn.Module],
+    prepared: PreparedSet,
+    objective: Objective,
+    *,
+    batch_size: int = 8,
+    chunk_size: int = 512,
+    prefix: str = "eval_",
+) -> dict[str, float]:
+    """``eval_loss`` and the objective's metrics, each the mean over all that it counts in the set.
+
+    For supervised fine-tuning that is the mean over scored tokens, so it does not depend on ``batch_size``. The
+    models are used as they are: put them into evaluation mode first.
+    """
+    device = next(models["policy"].parameters()).device
+    sums: dict[str, tuple[float, float, float]] = {}
+    metrics: dict[str, tuple[float, float]] = {}
+    with torch.no_grad():
+        for start in range(0, len(prepared), batch_size):
+            windows = np.arange(start, min(start + batch_size, len(prepared)), dtype=np.int64)
+            batch = prepared.batch(windows).to(device)
+            columns = compute_columns(models, batch, objective.columns, chunk_size=chunk_size)
+            output = objective.loss(columns, batch)
+            for name, term in output.terms.items():
+                total, count, _ = sums.get(name, (0.0, 0.0, 0.0))
+                sums[name] = (total + float(term.sum), count + term.count, term.weight)
+            for name, (total, count) in output.metrics.items():
+                before = metrics.get(name, (0.0, 0.0))
+                metrics[name] = (before[0] + total, before[1] + count)
+    loss = sum(weight * total / max(count, 1.0) for total, count, weight in sums.values())
+    found = {name: total / max(count, 1.0) for name, (total, count) in metrics.items()}
+    return {f"{prefix}loss": loss} | {f"{prefix}{name}": value for name, value in found.items()}

@@ -1,0 +1,1 @@
+"""The only importer of the Rust module ``alignite._core``."""

@@ -1,0 +1,7 @@
+"""The Rust data path: preparing, prepared sets, and the order of an epoch."""
+
+from __future__ import annotations
+
+from alignite._core import PreparedSet, Preparer, shuffled
+
+__all__ = ["PreparedSet", "Preparer", "shuffled"]

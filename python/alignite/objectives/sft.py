@@ -1,0 +1,41 @@
+"""Supervised fine-tuning: the mean negative log-probability of the scored tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from alignite.types import IGNORE, LossOutput, SftBatch, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SFTObjective:
+    """L = -sum_t log p(y_t | y_<t) / N over scored tokens t, N their count in the whole update.
+
+    Source: InstructGPT (arXiv 2203.02155, section 3.5); the count is global over micro-batches and ranks, so that
+    the loss does not depend on how an update is split.
+    """
+
+    columns = frozenset({"policy.logp", "policy.entropy", "policy.is_top1"})
+
+    def counts(self, batch: SftBatch) -> dict[str, float]:
+        """Scored tokens, from the labels alone."""
+        return {"sft": float((batch.labels != IGNORE).sum())}
+
+    def loss(self, columns: Mapping[str, Tensor], batch: SftBatch) -> LossOutput:
+        """One term, ``sft``; metrics ``mean_token_accuracy`` and ``entropy`` (nats)."""
+        logp = columns["policy.logp"]
+        count = float(logp.numel())
+        metrics = {
+            "mean_token_accuracy": (float(columns["policy.is_top1"].sum()), count),
+            "entropy": (float(columns["policy.entropy"].sum()), count),
+        }
+        return LossOutput({"sft": Term(-logp.sum(), count)}, metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        return

@@ -1,0 +1,241 @@
+"""What every trainer does around the loop: the run's folder, the model, the data, resuming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import nn
+
+from alignite.config import TrainingConfig
+from alignite.data.prepared import PreparedSet
+from alignite.data.tokenizer import ChatTokenizer, resolve_date
+from alignite.errors import CheckpointError, UsageError
+from alignite.evaluation.loss import evaluate_loss
+from alignite.files import write_file
+from alignite.models.checkpointing import enable_gradient_checkpointing
+from alignite.models.loading import load_model, save_model
+from alignite.peft import LoraConfig, adapter_parameters, apply_adapter, checkpoint_context_fn, save_adapter
+from alignite.peft.files import fill_adapter
+from alignite.trainers import resume
+from alignite.training import checkpoint, distributed
+from alignite.training.lock import run_lock
+from alignite.training.loop import Loop, TrainResult, Weights
+from alignite.training.optim import Optimizer
+from alignite.types import Objective, UpdateSource
+
+Dataset = PreparedSet | str | Path | Iterable[str | Path] | Iterable[Mapping[str, Any]]
+Config = TypeVar("Config", bound=TrainingConfig)
+CONFIG_FILE = "config.yaml"
+
+
+class Trainer:
+    """The part that methods share; a facade gives it an objective, a way to prepare rows, and a source of updates.
+
+    Args:
+        model: a transformers folder, or a loaded causal LM (then ``processing_class`` says whose tokenizer).
+        args: the method's config; ``output_dir`` is needed.
+        prepare: rows to a prepared set in a folder.
+        source: a prepared set to updates.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module | None,
+        args: TrainingConfig,
+        train_dataset: Dataset | None,
+        eval_dataset: Dataset | None,
+        processing_class: ChatTokenizer | str | Path | None,
+        peft_config: Any,
+        *,
+        objective: Objective,
+        prepare: Callable[[Any, ChatTokenizer, Path], PreparedSet],
+        source: Callable[[PreparedSet], UpdateSource],
+    ) -> None:
+        args.validate()
+        given = model if model is not None else args.model
+        if given is None:
+            raise UsageError("no model is given", fix="give a transformers folder as model")
+        if not args.output_dir:
+            raise UsageError("no output_dir is given", fix="give a folder for the run")
+        self.args = args
+        self.run_dir = Path(args.output_dir)
+        self.model_folder = Path(given) if isinstance(given, str | Path) else None
+        self._given_model = given if isinstance(given, nn.Module) else None
+        self._train_dataset = train_dataset if train_dataset is not None else (args.data or None)
+        self._eval_dataset = eval_dataset if eval_dataset is not None else (args.eval_data or None)
+        if processing_class is None and self.model_folder is None:
+            raise UsageError(
+                "a loaded model needs a processing_class", fix="give the folder that its tokenizer is in"
+            )
+        chosen = processing_class if processing_class is not None else self.model_folder
+        self.tokenizer = chosen if isinstance(chosen, ChatTokenizer) else ChatTokenizer.from_folder(cast("Path", chosen))
+        self.peft_config = LoraConfig.from_any(peft_config) if peft_config is not None else _lora_of(args)
+        self.objective = objective
+        self._prepare, self._source = prepare, source
+        self.model: nn.Module | None = None
+        self.data_report: dict[str, Any] = {}
+
+    def train(self) -> TrainResult:
+        """Prepare, train or go on training, save.
+
+        Returns:
+            Where the run ended. A run that had ended before returns at once with ``was_finished``.
+
+        Raises:
+            AligniteError: of the kind that says what is wrong; see docs/errors.md.
+        """
+        device = self._device()
+        distributed.initialise(device)
+        if self.args.num_threads:
+            torch.set_num_threads(self.args.num_threads)
+        first = distributed.rank() == 0
+        with run_lock(self.run_dir) if first else nullcontext():
+            distributed.barrier()
+            saved = resume.find(self.run_dir, self.args)
+            self._settle_date(saved)
+            config = resume.saved_config(self.args, self.peft_config)
+            if saved is not None:
+                resume.check(saved, config)
+            train = self._prepared(self._train_dataset, "prepared")
+            held_out = self._prepared(self._eval_dataset, "prepared-eval")
+            if train is None:
+                raise UsageError("no training data is given", fix="give train_dataset, or data in the config")
+            self.data_report = train.report
+            if first and saved is None:
+                write_file(self.run_dir / CONFIG_FILE, self.args.to_yaml())
+            model = self._load(device)
+            models = {"policy": model}
+            evaluate = None
+            if held_out is not None:
+                evaluate = partial(
+                    evaluate_loss,
+                    models,
+                    held_out,
+                    self.objective,
+                    batch_size=self.args.per_device_eval_batch_size,
+                    chunk_size=self.args.logits_chunk_size,
+                )
+            loop = Loop(
+                models=models,
+                objective=self.objective,
+                source=self._source(train),
+                optimizer=Optimizer(self._trainable(model), self.args),
+                config=self.args,
+                weights=Weights(save=self._save_weights, load=self._load_weights),
+                run_dir=self.run_dir,
+                evaluate=evaluate,
+                saved_config=config,
+            )
+            torch.manual_seed(self.args.seed + distributed.rank())
+            result = loop.run(saved)
+            model.eval()
+            if first and (saved is None or not result.was_finished):
+                write_file(self.run_dir / CONFIG_FILE, self.args.to_yaml())
+                self.save_model(self.run_dir)
+            distributed.barrier()
+        return result
+
+    def evaluate(self) -> dict[str, float]:
+        """The objective's mean over the evaluation data, with the model as it is now.
+
+        Raises:
+            UsageError: there is no evaluation data.
+        """
+        held_out = self._prepared(self._eval_dataset, "prepared-eval")
+        if held_out is None:
+            raise UsageError("no evaluation data is given", fix="give eval_dataset, or eval_data in the config")
+        model = self._load(self._device()).eval()
+        return evaluate_loss(
+            {"policy": model}, held_out, self.objective, batch_size=self.args.per_device_eval_batch_size
+        )
+
+    def save_model(self, folder: str | Path | None = None) -> None:
+        """Write the adapter as a PEFT folder, or all weights as a transformers folder; default: the run's folder."""
+        self._save_weights(Path(folder) if folder is not None else self.run_dir)
+
+    def _device(self) -> torch.device:
+        name = self.args.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(name)
+
+    def _settle_date(self, saved: checkpoint.Checkpoint | None) -> None:
+        """Today, at the first run; the same day ever after."""
+        if getattr(self.args, "template_date", "") is None:
+            kept = saved.state["config"].get("template_date") if saved is not None else None
+            year, month, day = resolve_date(kept)
+            self.args.template_date = distributed.broadcast(f"{year:04}-{month:02}-{day:02}")  # type: ignore[attr-defined]
+
+    def _prepared(self, data: Dataset | None, name: str) -> PreparedSet | None:
+        if data is None or isinstance(data, PreparedSet):
+            return data
+        folder = self.run_dir / name
+        if distributed.rank() == 0:
+            prepared = self._prepare(data, self.tokenizer, folder)
+            distributed.barrier()
+            return prepared
+        distributed.barrier()
+        return PreparedSet(folder)
+
+    def _load(self, device: torch.device) -> nn.Module:
+        if self.model is not None:
+            return self.model
+        model = self._given_model
+        if model is None:
+            model = load_model(cast("Path", self.model_folder), self.args.dtype, str(device))
+        config = cast("Any", model).config
+        rows = cast("Any", model).get_input_embeddings().weight.shape[0]
+        self.tokenizer.check_fits(rows, config.to_dict())
+        if self.peft_config is not None:
+            apply_adapter(model, self.peft_config, seed=self.args.seed)
+        else:
+            for parameter in model.parameters():
+                parameter.requires_grad_(True)
+        if self.args.gradient_checkpointing:
+            enable_gradient_checkpointing(model, checkpoint_context_fn(model) if self.peft_config else None)
+        self.model = model.to(device)
+        return self.model
+
+    def _trainable(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        if self.peft_config is not None:
+            return adapter_parameters(model)
+        return dict(model.named_parameters())
+
+    def _save_weights(self, folder: Path) -> None:
+        model = cast("nn.Module", self.model)
+        base = str(self.model_folder) if self.model_folder is not None else None
+        if self.peft_config is not None:
+            save_adapter(model, folder, config=self.peft_config, base_model_name_or_path=base)
+        else:
+            save_model(model, folder, self.tokenizer.folder)
+
+    def _load_weights(self, folder: Path) -> None:
+        tensors = checkpoint.load_weights(folder)
+        model = cast("nn.Module", self.model)
+        if self.peft_config is not None:
+            fill_adapter(adapter_parameters(model), tensors, folder)
+            return
+        found = dict(model.named_parameters())
+        if set(tensors) != set(found):
+            names = sorted(set(tensors) ^ set(found))
+            raise CheckpointError("the checkpoint's weights are another model's", where=str(folder), why=", ".join(names[:4]))
+        with torch.no_grad():
+            for name, parameter in found.items():
+                parameter.copy_(tensors[name])
+
+
+def _lora_of(args: TrainingConfig) -> LoraConfig | None:
+    if not args.use_peft:
+        return None
+    return LoraConfig(
+        r=args.lora_r,
+        lora_alpha=args.lora_alpha,
+        lora_dropout=args.lora_dropout,
+        target_modules=args.lora_target_modules,
+        use_rslora=args.use_rslora,
+    )

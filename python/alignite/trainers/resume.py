@@ -1,0 +1,76 @@
+"""Which checkpoint a run goes on from, and what may have changed since."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from alignite.config import TrainingConfig
+from alignite.errors import CheckpointError
+from alignite.peft import LoraConfig
+from alignite.training.checkpoint import Checkpoint, list_checkpoints, newest_valid, read_checkpoint
+
+log = logging.getLogger("alignite")
+
+# Logging, saving and where things stand do not change what is computed.
+_FREE = {"logging_steps", "save_steps", "save_total_limit", "eval_steps", "eval_data", "per_device_eval_batch_size"}
+_FREE |= {"output_dir", "resume", "num_threads", "device", "data", "model", "logits_chunk_size"}
+
+
+def find(run: Path, args: TrainingConfig) -> Checkpoint | None:
+    """The checkpoint that ``args.resume`` (auto, never, or a folder) means; None for a fresh start.
+
+    Raises:
+        CheckpointError: the folder given is not a whole checkpoint; every checkpoint of the run is broken; or
+            ``never`` in a folder that holds a run.
+    """
+    present = list_checkpoints(run)
+    if args.resume == "never":
+        if present:
+            raise CheckpointError(
+                f"the folder holds a run, up to {present[0].name}",
+                where=str(run),
+                fix="choose another output_dir, delete this one, or leave resume on auto to continue",
+            )
+        return None
+    if args.resume != "auto":
+        return read_checkpoint(Path(args.resume))
+    saved = newest_valid(run)
+    if saved is None and present:
+        raise CheckpointError(
+            f"none of the {len(present)} checkpoints is whole",
+            where=str(run),
+            fix="choose another output_dir, or delete them to start afresh",
+        )
+    if saved is not None:
+        log.warning("continuing from %s", saved.folder.name)
+    return saved
+
+
+def saved_config(args: TrainingConfig, peft_config: LoraConfig | None) -> dict[str, Any]:
+    """The configuration as a checkpoint keeps it."""
+    return args.to_dict() | {"peft_config": None if peft_config is None else asdict(peft_config)}
+
+
+def check(saved: Checkpoint, config: dict[str, Any]) -> None:
+    """Refuse a change that would make the run another one.
+
+    Raises:
+        CheckpointError: names each field, its old and its new value.
+    """
+    before: dict[str, Any] = saved.state["config"]
+    changed = []
+    for name in sorted(before.keys() | config.keys()):
+        old, new = before.get(name), config.get(name)
+        longer = name in ("max_steps", "num_train_epochs") and old is not None and new is not None and new >= old
+        if old != new and name not in _FREE and not longer:
+            changed.append(f"{name}: {old!r} -> {new!r}")
+    if changed:
+        raise CheckpointError(
+            "the configuration is not the one that the checkpoint was made with",
+            where=str(saved.folder),
+            why="; ".join(changed),
+            fix="set these back to continue, or choose another output_dir",
+        )

@@ -1,0 +1,1 @@
+"""The loop and what it stands on: optimizers, checkpoints, metrics, where updates come from."""

@@ -1,0 +1,271 @@
+"""The one training loop. It knows updates, columns and terms, and no kind of objective.
+
+An update is: counts over all micro-batches and ranks, then for each
+micro-batch the columns, the terms divided by those counts, and backward; then
+the gradients' sum over ranks, the checks, the step. However an update is split,
+its loss and gradient are the same.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alignite.config import TrainingConfig
+from alignite.errors import NumericsError, Preempted
+from alignite.models.columns import compute_columns
+from alignite.training import checkpoint, distributed, rng
+from alignite.training.metrics import MetricsWriter
+from alignite.training.optim import Optimizer, learning_rate
+from alignite.types import Objective, Update, UpdateSource
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run ended: updates applied in all, the last metrics, and whether there was nothing left to do."""
+
+    step: int
+    metrics: dict[str, float]
+    was_finished: bool = False
+
+
+@dataclass
+class Weights:
+    """How the trained weights of a run are written to a folder and read back."""
+
+    save: Callable[[Path], None]
+    load: Callable[[Path], None]
+
+
+@dataclass
+class Loop:
+    """Everything a run consists of.
+
+    Args:
+        models: causal LMs by role; ``policy`` is the one that is trained.
+        evaluate: gives metrics on held-out data, or None.
+        run_dir: the run's folder.
+        saved_config: the configuration as a checkpoint keeps it.
+    """
+
+    models: Mapping[str, nn.Module]
+    objective: Objective
+    source: UpdateSource
+    optimizer: Optimizer
+    config: TrainingConfig
+    weights: Weights
+    run_dir: Path
+    evaluate: Callable[[], dict[str, float]] | None = None
+    saved_config: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
+    _last: dict[str, float] = field(default_factory=dict)
+    _stop: int | None = None
+
+    def run(self, resume: checkpoint.Checkpoint | None = None) -> TrainResult:
+        """Train until the source has no more updates.
+
+        Raises:
+            NumericsError: a loss or gradient was not finite; the update was not applied.
+            Preempted: SIGTERM came; a checkpoint was saved first. KeyboardInterrupt: likewise for Ctrl-C.
+            ResourceError: a checkpoint or the metrics could not be written.
+        """
+        metrics_size = self._restore(resume) if resume is not None else None
+        total = self.source.num_updates
+        if total is not None and self.step >= total:
+            return TrainResult(self.step, self._last, was_finished=True)
+        path = self.run_dir / "metrics.jsonl" if distributed.rank() == 0 else None
+        device = next(self.models["policy"].parameters()).device
+        with MetricsWriter(path, total, metrics_size) as writer, self._signals():
+            saved = self.step
+            totals = _Totals()
+            while (update := self.source.next_update()) is not None:
+                rate = learning_rate(self.config, self.step, total or self.step + 1)
+                self._update(update, rate, device, totals)
+                self.step += 1
+                done = self.step == total
+                if done or self.step % self.config.logging_steps == 0:
+                    self._last = totals.metrics() | {
+                        "learning_rate": rate,
+                        "epoch": update.epoch,
+                        "num_tokens": float(update.num_tokens),
+                    }
+                    writer.log(self.step, self._last)
+                    totals = _Totals()
+                self.source.after_update(self._last)
+                every = self.config.eval_steps
+                if self.evaluate is not None and (done or (every > 0 and self.step % every == 0)):
+                    found = self._evaluate()
+                    self._last = self._last | found
+                    writer.log(self.step, found)
+                stop = distributed.broadcast(self._stop)
+                every = self.config.save_steps
+                if done or stop is not None or (every > 0 and self.step % every == 0):
+                    self._save(writer)
+                    saved = self.step
+                if stop is not None and not done:
+                    raise _interruption(stop, self.step, self.run_dir)
+            if saved != self.step:
+                self._save(writer)
+        return TrainResult(self.step, self._last)
+
+    def _update(self, update: Update, rate: float, device: torch.device, totals: _Totals) -> None:
+        start = time.perf_counter()
+        counts: dict[str, float] = {}
+        for batch in update.batches:
+            for name, count in self.objective.counts(batch).items():
+                counts[name] = counts.get(name, 0.0) + count
+        counts = distributed.sum_floats(counts)
+        sums: dict[str, float] = {}
+        policy = self.models["policy"]
+        policy.train()
+        for batch in update.batches:
+            self._micro_batch(batch.to(device), counts, sums)
+        distributed.sum_gradients(self.optimizer.parameters.values())
+        sums = distributed.sum_floats(sums)
+        norm = self.optimizer.gradient_norm()
+        self._check(sums, norm)
+        self.optimizer.step(rate, norm)
+        totals.add(sums, float(norm), sum(batch.num_tokens for batch in update.batches), time.perf_counter() - start)
+
+    def _micro_batch(self, batch: Any, counts: Mapping[str, float], sums: dict[str, float]) -> None:
+        columns = compute_columns(
+            self.models, batch, self.objective.columns, chunk_size=self.config.logits_chunk_size
+        )
+        output = self.objective.loss(columns, batch)
+        loss: Tensor | None = None
+        for name, term in output.terms.items():
+            # A term with nothing to count adds a zero that keeps the graph whole.
+            part = term.sum * (term.weight / max(counts[name], 1.0))
+            loss = part if loss is None else loss + part
+            _add(sums, "loss", float(part.detach()))
+            _add(sums, f"term/{name}", float(part.detach()))
+        if loss is not None and loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        for name, (total, count) in output.metrics.items():
+            _add(sums, f"sum/{name}", total)
+            _add(sums, f"count/{name}", count)
+
+    def _check(self, sums: Mapping[str, float], norm: Tensor) -> None:
+        terms = [name.removeprefix("term/") for name, value in sums.items() if name.startswith("term/") and not _finite(value)]
+        if not terms and bool(torch.isfinite(norm)):
+            return
+        bad = self.optimizer.bad_gradients()
+        self.optimizer.zero_grad()
+        shown = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+        raise NumericsError(
+            f"the {'loss' if terms else 'gradient'} of update {self.step + 1} is not finite; it was not applied",
+            where=", ".join(terms) or shown,
+            why=f"gradients that are not finite: {shown}" if bad else None,
+            fix="lower learning_rate, use dtype float32, or look at the rows of this update; "
+            "the last checkpoint is as it was",
+        )
+
+    def _evaluate(self) -> dict[str, float]:
+        assert self.evaluate is not None
+        policy = self.models["policy"]
+        policy.eval()
+        try:
+            return self.evaluate()
+        finally:
+            policy.train()
+
+    def _save(self, writer: MetricsWriter) -> None:
+        random = rng.capture()
+        if distributed.rank() == 0:
+            state = {
+                "source": self.source.state_dict(),
+                "objective": self.objective.state_dict(),
+                "config": self.saved_config,
+                "metrics": self._last,
+                "metrics_size": writer.size(),
+                "versions": checkpoint.versions(),
+            }
+            tensors = self.optimizer.state_tensors()
+            checkpoint.write_checkpoint(self.run_dir, self.step, state, tensors, random, self.weights.save)
+            checkpoint.prune(self.run_dir, self.config.save_total_limit)
+        distributed.barrier()
+
+    def _restore(self, saved: checkpoint.Checkpoint) -> int:
+        self.source.load_state_dict(saved.state["source"])
+        self.objective.load_state_dict(saved.state["objective"])
+        self.weights.load(saved.folder)
+        self.optimizer.load_state_tensors(saved.optimizer())
+        rng.restore(saved.random(), self.config.seed + saved.step)
+        self.step = saved.step
+        self._last = dict(saved.state["metrics"])
+        return int(saved.state["metrics_size"])
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Note SIGTERM and SIGINT and finish the update first; a second one acts as it always did."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def note(number: int, _: Any) -> None:
+            self._stop = number
+            signal.signal(number, before[signal.Signals(number)])
+
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _interruption(number: int, step: int, run_dir: Path) -> BaseException:
+    if number == signal.SIGINT:
+        return KeyboardInterrupt(f"stopped after update {step}; the same command continues from checkpoint-{step}")
+    return Preempted(
+        f"told to stop after update {step}; a checkpoint was saved",
+        where=str(run_dir / f"checkpoint-{step}"),
+        fix="run the same command again to continue",
+    )
+
+
+@dataclass
+class _Totals:
+    """Metrics since the last line: losses averaged over updates, objective metrics over their own counts."""
+
+    updates: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    norm: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, sums: Mapping[str, float], norm: float, tokens: int, seconds: float) -> None:
+        self.updates += 1
+        self.tokens += tokens
+        self.seconds += seconds
+        self.norm = norm
+        for name, value in sums.items():
+            _add(self.sums, name, value)
+
+    def metrics(self) -> dict[str, float]:
+        found = {"loss": self.sums.get("loss", 0.0) / max(self.updates, 1), "grad_norm": self.norm}
+        for key, total in self.sums.items():
+            kind, _, name = key.partition("/")
+            if kind == "sum":
+                found[name] = total / max(self.sums[f"count/{name}"], 1.0)
+        found["tokens_per_second"] = self.tokens * distributed.world() / max(self.seconds, 1e-9)
+        return found
+
+
+def _add(sums: dict[str, float], name: str, value: float) -> None:
+    sums[name] = sums.get(name, 0.0) + value
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0.0

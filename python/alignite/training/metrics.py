@@ -1,0 +1,80 @@
+"""Where numbers go: metrics.jsonl always, a progress bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from alignite.files import cannot_write
+
+_SHOWN = ("loss", "eval_loss", "mean_token_accuracy", "grad_norm", "learning_rate", "tokens_per_second")
+
+
+class MetricsWriter:
+    """Appends one JSON object a line, ``step`` and ``time`` (seconds since the epoch) first.
+
+    Args:
+        path: metrics.jsonl, or None for a rank that writes nothing.
+        total: updates in the run, for the display.
+        size: cut the file back to this many bytes first, as a resumed run does.
+    """
+
+    def __init__(self, path: Path | None, total: int | None = None, size: int | None = None) -> None:
+        self._path = path
+        self._total = total
+        self._progress: Any = None
+        self._task: Any = None
+        if path is not None:
+            try:
+                if size is not None and path.exists():
+                    os.truncate(path, min(size, path.stat().st_size))
+                self._file = open(path, "a" if size is not None else "w", encoding="utf-8")  # noqa: SIM115
+            except OSError as error:
+                raise cannot_write(path, error) from error
+
+    def __enter__(self) -> MetricsWriter:
+        if self._path is not None and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+            self._progress = Progress(*columns, console=Console(stderr=True))
+            self._progress.start()
+            self._task = self._progress.add_task("", total=self._total)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        if self._path is not None:
+            self._file.close()
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Write a line; numbers that are not finite become null, which JSON has a word for."""
+        if self._path is None:
+            return
+        clean = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, "time": time.time(), **clean}) + "\n")
+        self._file.flush()
+        text = "  ".join(f"{name} {_short(metrics[name])}" for name in _SHOWN if name in metrics)
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, description=text)
+        else:
+            of = f"/{self._total}" if self._total else ""
+            print(f"step {step}{of}  {text}", file=sys.stderr)  # noqa: T201 - the display of a run
+
+    def size(self) -> int:
+        """Bytes written so far, which a checkpoint keeps."""
+        return self._file.tell() if self._path is not None else 0
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.4g}"

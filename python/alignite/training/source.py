@@ -1,0 +1,103 @@
+"""Updates from a prepared set, in an order that depends on the seed, the epoch and the position alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignite.errors import CheckpointError
+from alignite.native.data import shuffled
+from alignite.types import Update
+
+if TYPE_CHECKING:
+    from alignite.data.prepared import PreparedSet
+
+
+class PackedSource:
+    """An :class:`alignite.types.UpdateSource` over a prepared set.
+
+    An update takes ``batch_size * accumulation * world`` windows, fewer at the end of an epoch, whichever way they
+    are split over micro-batches and ranks.
+
+    Args:
+        prepared: the windows.
+        batch_size: windows in a micro-batch. ``accumulation``: micro-batches of a rank in an update.
+        seed, shuffle: of the order; another permutation each epoch.
+        rank, world: which part of every update is this process's.
+        epochs: passes over the set; ``max_steps`` wins when it is positive.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedSet,
+        *,
+        batch_size: int,
+        accumulation: int = 1,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+        epochs: float = 1.0,
+        max_steps: int = -1,
+    ) -> None:
+        self._prepared = prepared
+        self._batch_size = batch_size
+        self._per_update = batch_size * accumulation * world
+        self._rank, self._world = rank, world
+        self._seed, self._shuffle = seed, shuffle
+        per_epoch = math.ceil(len(prepared) / self._per_update)
+        self.num_updates: int | None = max_steps if max_steps > 0 else math.ceil(epochs * per_epoch)
+        self._updates = self._epoch = self._position = self._num_tokens = 0
+
+    def next_update(self) -> Update | None:
+        """The next update's micro-batches on this rank, or None when all are done."""
+        if self.num_updates is not None and self._updates >= self.num_updates:
+            return None
+        count = len(self._prepared)
+        if self._position >= count:
+            self._epoch, self._position = self._epoch + 1, 0
+        stop = min(self._position + self._per_update, count)
+        if self._shuffle:
+            windows = shuffled(count, self._seed, self._epoch, self._position, stop)
+        else:
+            windows = np.arange(self._position, stop, dtype=np.int64)
+        self._position = stop
+        self._updates += 1
+        self._num_tokens += int(self._prepared.window_tokens(windows).sum())
+        mine = windows[self._rank :: self._world]
+        parts = [mine[start : start + self._batch_size] for start in range(0, len(mine), self._batch_size)]
+        batches = [self._prepared.batch(part) for part in parts]
+        return Update(batches, self._epoch + stop / count, self._num_tokens)
+
+    def after_update(self, metrics: Mapping[str, float]) -> None:
+        return
+
+    def state_dict(self) -> dict[str, Any]:
+        """Enough to go on from here, with any number of ranks."""
+        return {
+            "fingerprint": self._prepared.fingerprint,
+            "seed": self._seed,
+            "updates": self._updates,
+            "epoch": self._epoch,
+            "position": self._position,
+            "num_tokens": self._num_tokens,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            CheckpointError: the data is not what the state was saved over.
+        """
+        if state["fingerprint"] != self._prepared.fingerprint:
+            raise CheckpointError(
+                "the data has changed since the checkpoint",
+                where=str(self._prepared.folder),
+                why=f"its fingerprint was {state['fingerprint']} and is {self._prepared.fingerprint}",
+                fix="bring the old data back, or start in another output_dir",
+            )
+        self._updates, self._epoch = int(state["updates"]), int(state["epoch"])
+        self._position, self._num_tokens = int(state["position"]), int(state["num_tokens"])
