@@ -7,6 +7,7 @@ pub mod chat;
 pub mod conversation;
 pub mod encode;
 pub mod error;
+pub mod gguf_tokenizer;
 mod mapped;
 pub mod order;
 pub mod pack;

@@ -13,4 +13,6 @@ mod _core {
     const __version__: &str = env!("CARGO_PKG_VERSION");
     #[pymodule_export]
     use super::data::{PreparedSet, Preparer, shuffled};
+    #[pymodule_export]
+    use super::gguf::{Gguf, gguf_tokenizer_json};
 }
