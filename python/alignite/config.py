@@ -64,6 +64,7 @@ ELSEWHERE = {
     "push_to_hub": "nothing: alignite does not use the network",
 }
 
+
 def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
     """A dataclass field with its help text; a list default is copied for each instance."""
     metadata = {"help": help, "choices": choices}
@@ -140,60 +141,94 @@ def coerce(name: str, kind: Any, value: Any) -> Any:
     return int(value) if not isinstance(value, str) or value.lstrip("+-").isdecimal() else int(number)
 
 
-@config_class
-class TrainingConfig:
-    """Options that every training method shares; names are TRL's and transformers' where they exist."""
-
-    model: str | None = option(None, "model folder to train")
-    data: list[str] = option([], "training files (JSONL, JSONL.gz) or globs")
-    eval_data: list[str] = option([], "held-out files, evaluated every eval_steps and at the end")
-    output_dir: str | None = option(None, "the run's folder")
-
-    num_train_epochs: float = option(3.0, "passes over the data, unless max_steps is given")
-    max_steps: int = option(-1, "updates to make; -1 means num_train_epochs")
-    per_device_train_batch_size: int = option(8, "windows in a micro-batch")
-    per_device_eval_batch_size: int = option(8, "windows in an evaluation batch")
-    gradient_accumulation_steps: int = option(1, "micro-batches in an update")
-    learning_rate: float = option(2e-5, "peak learning rate")
-    lr_scheduler_type: str = option("linear", "learning-rate schedule", choices=("linear", "cosine", "constant"))
-    warmup_steps: int = option(0, "updates over which the rate rises from 0")
-    warmup_ratio: float = option(0.0, "the same as a share of all updates, when warmup_steps is 0")
-    weight_decay: float = option(0.0, "AdamW's decoupled weight decay (biases and norms are left out)")
-    adam_beta1: float = option(0.9, "AdamW's beta1")
-    adam_beta2: float = option(0.999, "AdamW's beta2")
-    adam_epsilon: float = option(1e-8, "AdamW's epsilon")
-    max_grad_norm: float = option(1.0, "clip the gradient's global norm to this; 0 means never")
-    dtype: str = option("float32", "the base model's dtype", choices=("float32", "bfloat16"))
-    device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    gradient_checkpointing: bool = option(False, "recompute layers in the backward pass to save memory")
-    logits_chunk_size: int = option(512, "scored positions whose logits exist at one time")
-    shuffle: bool = option(True, "read windows in a random order, another one each epoch; false keeps the files' order")
-    seed: int = option(42, "seed of the order, the adapters' start and dropout")
-    num_threads: int = option(0, "CPU threads for data and math; 0 means all cores")
-
-    logging_steps: int = option(1, "updates between two lines of metrics")
-    eval_steps: int = option(0, "updates between evaluations; 0 means only at the end")
-    save_steps: int = option(500, "updates between checkpoints; 0 means only at the end")
-    save_total_limit: int = option(2, "checkpoints to keep; 0 means all")
-    resume: str = option("auto", "auto, never, or a checkpoint folder")
-
-    use_peft: bool = option(False, "train a LoRA adapter instead of all weights")
-    lora_r: int = option(8, "LoRA rank")
-    lora_alpha: float = option(8, "LoRA alpha; the update is scaled by alpha / r")
-    lora_dropout: float = option(0.0, "dropout on the adapter's input")
-    lora_target_modules: list[str] = option(["all-linear"], "linears to adapt: names, suffixes, or all-linear")
-    use_rslora: bool = option(False, "scale by alpha / sqrt(r) instead")
+class Options:
+    """What every config class can do; subclasses are made by :func:`config_class`."""
 
     def validate(self) -> None:
-        """Check ranges and conflicts.
+        """Check values and conflicts.
 
         Raises:
             ConfigError: names the option, its value and what is allowed.
         """
-        for item in fields(self):
+        for item in fields(self):  # type: ignore[arg-type]
             choices, value = item.metadata["choices"], getattr(self, item.name)
             if choices is not None and value not in choices:
-                raise ConfigError(f"{item.name} is {value!r}", where=item.name, fix=f"it is one of {', '.join(choices)}")
+                raise ConfigError(
+                    f"{item.name} is {value!r}", where=item.name, fix=f"it is one of {', '.join(choices)}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every option by name, in order."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    def to_yaml(self) -> str:
+        """The same as YAML, which :meth:`from_dict` takes back."""
+        import yaml
+
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A config from names and values.
+
+        Raises:
+            ConfigError: an unknown name, or a value of another type.
+        """
+        return cls(**values)
+
+
+@config_class
+class TrainingConfig(Options):
+    """Options that every training method shares; names are TRL's and transformers' where they exist."""
+
+    model: str | None = option(default=None, help="model folder to train")
+    data: list[str] = option(default=[], help="training files (JSONL, JSONL.gz) or globs")
+    eval_data: list[str] = option(default=[], help="held-out files, evaluated every eval_steps and at the end")
+    output_dir: str | None = option(default=None, help="the run's folder")
+
+    num_train_epochs: float = option(default=3.0, help="passes over the data, unless max_steps is given")
+    max_steps: int = option(default=-1, help="updates to make; -1 means num_train_epochs")
+    per_device_train_batch_size: int = option(default=8, help="windows in a micro-batch")
+    per_device_eval_batch_size: int = option(default=8, help="windows in an evaluation batch")
+    gradient_accumulation_steps: int = option(default=1, help="micro-batches in an update")
+    learning_rate: float = option(default=2e-5, help="peak learning rate")
+    lr_scheduler_type: str = option(
+        default="linear", help="learning-rate schedule", choices=("linear", "cosine", "constant")
+    )
+    warmup_steps: int = option(default=0, help="updates over which the rate rises from 0")
+    warmup_ratio: float = option(default=0.0, help="the same as a share of all updates, when warmup_steps is 0")
+    weight_decay: float = option(default=0.0, help="AdamW's decoupled weight decay (biases and norms are left out)")
+    adam_beta1: float = option(default=0.9, help="AdamW's beta1")
+    adam_beta2: float = option(default=0.999, help="AdamW's beta2")
+    adam_epsilon: float = option(default=1e-8, help="AdamW's epsilon")
+    max_grad_norm: float = option(default=1.0, help="clip the gradient's global norm to this; 0 means never")
+    dtype: str = option(default="float32", help="the base model's dtype", choices=("float32", "bfloat16"))
+    device: str = option(default="auto", help="auto, cpu, cuda or cuda:N")
+    gradient_checkpointing: bool = option(default=False, help="recompute layers in the backward pass to save memory")
+    logits_chunk_size: int = option(default=512, help="scored positions whose logits exist at one time")
+    shuffle: bool = option(
+        default=True, help="read windows in a random order, another one each epoch; false keeps the files' order"
+    )
+    seed: int = option(default=42, help="seed of the order, the adapters' start and dropout")
+    num_threads: int = option(default=0, help="CPU threads for data and math; 0 means all cores")
+
+    logging_steps: int = option(default=1, help="updates between two lines of metrics")
+    eval_steps: int = option(default=0, help="updates between evaluations; 0 means only at the end")
+    save_steps: int = option(default=500, help="updates between checkpoints; 0 means only at the end")
+    save_total_limit: int = option(default=2, help="checkpoints to keep; 0 means all")
+    resume: str = option(default="auto", help="auto, never, or a checkpoint folder")
+
+    use_peft: bool = option(default=False, help="train a LoRA adapter instead of all weights")
+    lora_r: int = option(default=8, help="LoRA rank")
+    lora_alpha: float = option(default=8, help="LoRA alpha; the update is scaled by alpha / r")
+    lora_dropout: float = option(default=0.0, help="dropout on the adapter's input")
+    lora_target_modules: list[str] = option(
+        default=["all-linear"], help="linears to adapt: names, suffixes, or all-linear"
+    )
+    use_rslora: bool = option(default=False, help="scale by alpha / sqrt(r) instead")
+
+    def validate(self) -> None:
+        super().validate()
         for names, low, inclusive in self._bounds():
             for name in names:
                 value = getattr(self, name)
@@ -220,37 +255,24 @@ class TrainingConfig:
             (("num_train_epochs", "adam_epsilon", "lora_alpha"), 0, False),
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Every option by name, in order."""
-        return asdict(self)
-
-    def to_yaml(self) -> str:
-        """The same as YAML, which :meth:`from_dict` takes back."""
-        import yaml
-
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """A config from names and values.
-
-        Raises:
-            ConfigError: an unknown name, or a value of another type.
-        """
-        return cls(**values)
-
 
 @config_class
 class SFTConfig(TrainingConfig):
     """Supervised fine-tuning: options of the data path on top of :class:`TrainingConfig`."""
 
-    max_length: int = option(1024, "longest row in tokens; longer rows are cut at a turn border and counted")
-    packing: str = option("none", "how rows share a window of max_length tokens", choices=("none", "bfd"))
-    prompt_column: str | None = option(None, "column that holds the prompt")
-    completion_column: str | None = option(None, "column that holds the completion")
-    apply_chat_template: bool = option(True, "render rows with the model's chat template; false leaves text raw")
-    template_date: str | None = option(None, "date that templates see as today, YYYY-MM-DD; default: the first run's day")
-    on_bad_row: str = option("error", "what a malformed row does", choices=("error", "skip"))
+    max_length: int = option(
+        default=1024, help="longest row in tokens; longer rows are cut at a turn border and counted"
+    )
+    packing: str = option(default="none", help="how rows share a window of max_length tokens", choices=("none", "bfd"))
+    prompt_column: str | None = option(default=None, help="column that holds the prompt")
+    completion_column: str | None = option(default=None, help="column that holds the completion")
+    apply_chat_template: bool = option(
+        default=True, help="render rows with the model's chat template; false leaves text raw"
+    )
+    template_date: str | None = option(
+        default=None, help="date that templates see as today, YYYY-MM-DD; default: the first run's day"
+    )
+    on_bad_row: str = option(default="error", help="what a malformed row does", choices=("error", "skip"))
 
     def validate(self) -> None:
         super().validate()
@@ -259,3 +281,54 @@ class SFTConfig(TrainingConfig):
         if (self.prompt_column is None) != (self.completion_column is None):
             given = "prompt_column" if self.prompt_column is not None else "completion_column"
             raise ConfigError(f"{given} is given alone", where=given, fix="give prompt_column and completion_column")
+
+
+@config_class
+class GenerateConfig(Options):
+    """Options of ``alignite generate``."""
+
+    model: str | None = option(default=None, help="model folder")
+    adapter: str | None = option(default=None, help="PEFT folder of an adapter of this model")
+    prompt: list[str] = option(default=[], help="what to ask; several are asked one by one")
+    prompt_file: str | None = option(default=None, help="file with a prompt a line; - is standard input")
+    system: str | None = option(default=None, help="system message")
+    raw: bool = option(default=False, help="send prompts as they are, without the chat template")
+    max_new_tokens: int = option(default=256, help="longest answer in tokens")
+    temperature: float = option(default=0.0, help="0 takes the likeliest token each time")
+    top_p: float = option(default=1.0, help="sample from the likeliest tokens of this total probability")
+    top_k: int = option(default=0, help="sample from this many likeliest tokens; 0 means all")
+    repetition_penalty: float = option(default=1.0, help="above 1 makes repeated tokens less likely")
+    seed: int = option(default=0, help="seed of the sampling")
+    batch_size: int = option(default=8, help="prompts answered together")
+    dtype: str = option(default="float32", help="dtype of the model", choices=("float32", "bfloat16"))
+    device: str = option(default="auto", help="auto, cpu, cuda or cuda:N")
+
+    def resolved_device(self) -> str:
+        """``auto`` as the device that is there."""
+        import torch
+
+        return self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@config_class
+class MergeConfig(Options):
+    """Options of ``alignite merge``."""
+
+    model: str | None = option(default=None, help="folder of the base model")
+    adapter: str | None = option(default=None, help="PEFT folder of the adapter")
+    output_dir: str | None = option(default=None, help="folder of the merged model")
+    dtype: str = option(default="float32", help="dtype of the merged model", choices=("float32", "bfloat16"))
+
+
+@config_class
+class ImportGgufConfig(Options):
+    """Options of ``alignite import-gguf``."""
+
+    gguf: str | None = option(default=None, help="GGUF file of a Llama-family model")
+    output_dir: str | None = option(default=None, help="folder to write")
+    dtype: str = option(default="float32", help="dtype of the weights", choices=("float32", "bfloat16", "float16"))
+
+
+@config_class
+class DoctorConfig(Options):
+    """``alignite doctor`` has no options of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date as Date  # noqa: N812 - the class, beside a field of that name
+from datetime import date as Date
 from functools import cached_property
 from pathlib import Path
 from typing import Any

@@ -201,7 +201,9 @@ def _tokenizer(metadata: dict[str, object], where: str) -> dict[str, Any]:
         )
     lists: list[Any] = [metadata.get(f"tokenizer.ggml.{name}") for name in ("tokens", "token_type", "merges")]
     if not all(isinstance(items, list) and items for items in lists):
-        raise GgufError("the tokenizer's lists are missing", where=where, why="tokens, token_type and merges are needed")
+        raise GgufError(
+            "the tokenizer's lists are missing", where=where, why="tokens, token_type and merges are needed"
+        )
     tokens, types, merges = lists
     if not all(isinstance(token, str) for token in (*tokens, *merges)) or not all(isinstance(n, int) for n in types):
         raise GgufError("the tokenizer's lists hold values of another type", where=where)
@@ -240,17 +242,27 @@ def _plan(
         "output_norm": [width],
     }
     rotary = {"attn_q.weight": heads, "attn_k.weight": kv_heads}
-    wanted = {f"blk.{n}.{key}": f"model.layers.{n}.{value}" for n in range(config["num_hidden_layers"]) for key, value in _LAYER.items()}
-    wanted |= {key: value for key, value in _OUTER.items() if key != "output.weight" or not config["tie_word_embeddings"]}
+    wanted = {
+        f"blk.{n}.{key}": f"model.layers.{n}.{value}"
+        for n in range(config["num_hidden_layers"])
+        for key, value in _LAYER.items()
+    }
+    wanted |= {
+        key: value for key, value in _OUTER.items() if key != "output.weight" or not config["tie_word_embeddings"]
+    }
     missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or unknown:
-        parts = [f"{word}: {', '.join(names[:4])}" for word, names in (("missing", missing), ("not known", unknown)) if names]
+        parts = [
+            f"{word}: {', '.join(names[:4])}" for word, names in (("missing", missing), ("not known", unknown)) if names
+        ]
         raise GgufError("the file's tensors are not those of a llama model", where=where, why="; ".join(parts))
     for name, theirs in wanted.items():
         short = name.split(".", 2)[-1] if name.startswith("blk.") else name
         shape = tensors[name][0]
         if shape != shapes[short.removesuffix(".weight")]:
-            raise GgufError(f"the tensor {name!r} is {shape}", where=where, why=f"the config asks for {shapes[short[:-7]]}")
+            raise GgufError(
+                f"the tensor {name!r} is {shape}", where=where, why=f"the config asks for {shapes[short[:-7]]}"
+            )
         yield name, theirs, shape, rotary.get(short, 0)
 
 

@@ -59,7 +59,7 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    except Exception as error:  # noqa: BLE001 - transformers raises anything; the user gets one kind
+    except Exception as error:
         first = str(error).strip().splitlines()
         raise ModelError(
             "the model cannot be loaded",

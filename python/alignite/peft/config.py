@@ -151,7 +151,11 @@ class LoraConfig:
             elif key in _OFF:
                 if value not in (_OFF[key], None, False, {}, []):
                     raise AdapterError(f"{key}={value!r} is not supported", where=where, fix=f"leave {key} unset")
-            elif key not in _NEUTRAL and key not in ("peft_type", "runtime_config") and value not in (None, False, {}, []):
+            elif (
+                key not in _NEUTRAL
+                and key not in ("peft_type", "runtime_config")
+                and value not in (None, False, {}, [])
+            ):
                 near = get_close_matches(key, names, 1)
                 raise AdapterError(
                     f"unknown field {key}={value!r}",

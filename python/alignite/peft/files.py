@@ -80,9 +80,7 @@ def _shortest_names(model: nn.Module, paths: list[str]) -> list[str]:
     return short if same else sorted(paths)
 
 
-def load_adapter(
-    model: nn.Module, folder: str | Path, name: str = "default", *, trainable: bool = False
-) -> LoraConfig:
+def load_adapter(model: nn.Module, folder: str | Path, name: str = "default", *, trainable: bool = False) -> LoraConfig:
     """Seat the adapter of a PEFT folder on the model and make it active.
 
     Args:

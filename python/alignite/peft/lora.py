@@ -43,7 +43,9 @@ class LoraAdapter(AdapterModule):
                 self.lora_A.weight.normal_(0.0, 1.0 / rank, generator=generator)
             else:
                 # PEFT's kaiming_uniform_(a=sqrt(5)): uniform within 1 / sqrt(fan_in).
-                self.lora_A.weight.uniform_(-1 / math.sqrt(in_features), 1 / math.sqrt(in_features), generator=generator)
+                self.lora_A.weight.uniform_(
+                    -1 / math.sqrt(in_features), 1 / math.sqrt(in_features), generator=generator
+                )
             if how is False:
                 self.lora_B.weight.uniform_(-1 / math.sqrt(rank), 1 / math.sqrt(rank), generator=generator)
             else:
@@ -225,9 +227,7 @@ def seat_lora(model: nn.Module, path: str, config: LoraConfig, name: str) -> Lor
     """An unfilled LoRA adapter on the linear at ``path``."""
     module = model.get_submodule(path)
     out_features, in_features = weight_of(module).shape
-    adapter = LoraAdapter(
-        in_features, out_features, config.rank_of(path), config.scale_of(path), config.lora_dropout
-    )
+    adapter = LoraAdapter(in_features, out_features, config.rank_of(path), config.scale_of(path), config.lora_dropout)
     adapter.train(module.training)
     take_seat(model, module, name, adapter)
     return adapter

@@ -142,7 +142,9 @@ def take_seat(model: nn.Module, module: nn.Module, name: str, adapter: AdapterMo
         module.seat_state = state_of(model)  # type: ignore[assignment]
     seat = cast("Seat", module)
     if name in seat.adapters:
-        raise AdapterError(f"there is an adapter called {name!r} already", fix="merge or remove it, or use another name")
+        raise AdapterError(
+            f"there is an adapter called {name!r} already", fix="merge or remove it, or use another name"
+        )
     seat.adapters[name] = adapter
 
 

@@ -69,11 +69,11 @@ class Trainer:
         self._train_dataset = train_dataset if train_dataset is not None else (args.data or None)
         self._eval_dataset = eval_dataset if eval_dataset is not None else (args.eval_data or None)
         if processing_class is None and self.model_folder is None:
-            raise UsageError(
-                "a loaded model needs a processing_class", fix="give the folder that its tokenizer is in"
-            )
+            raise UsageError("a loaded model needs a processing_class", fix="give the folder that its tokenizer is in")
         chosen = processing_class if processing_class is not None else self.model_folder
-        self.tokenizer = chosen if isinstance(chosen, ChatTokenizer) else ChatTokenizer.from_folder(cast("Path", chosen))
+        self.tokenizer = (
+            chosen if isinstance(chosen, ChatTokenizer) else ChatTokenizer.from_folder(cast("Path", chosen))
+        )
         self.peft_config = LoraConfig.from_any(peft_config) if peft_config is not None else _lora_of(args)
         self.objective = objective
         self._prepare, self._source = prepare, source
@@ -223,7 +223,9 @@ class Trainer:
         found = dict(model.named_parameters())
         if set(tensors) != set(found):
             names = sorted(set(tensors) ^ set(found))
-            raise CheckpointError("the checkpoint's weights are another model's", where=str(folder), why=", ".join(names[:4]))
+            raise CheckpointError(
+                "the checkpoint's weights are another model's", where=str(folder), why=", ".join(names[:4])
+            )
         with torch.no_grad():
             for name, parameter in found.items():
                 parameter.copy_(tensors[name])

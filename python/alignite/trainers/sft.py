@@ -61,5 +61,12 @@ class SFTTrainer(Trainer):
 
         datasets = (train_dataset, eval_dataset)
         super().__init__(
-            model, config, *datasets, processing_class, peft_config, objective=SFTObjective(), prepare=prepare, source=source
+            model,
+            config,
+            *datasets,
+            processing_class,
+            peft_config,
+            objective=SFTObjective(),
+            prepare=prepare,
+            source=source,
         )

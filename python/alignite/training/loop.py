@@ -137,9 +137,7 @@ class Loop:
         totals.add(sums, float(norm), sum(batch.num_tokens for batch in update.batches), time.perf_counter() - start)
 
     def _micro_batch(self, batch: Any, counts: Mapping[str, float], sums: dict[str, float]) -> None:
-        columns = compute_columns(
-            self.models, batch, self.objective.columns, chunk_size=self.config.logits_chunk_size
-        )
+        columns = compute_columns(self.models, batch, self.objective.columns, chunk_size=self.config.logits_chunk_size)
         output = self.objective.loss(columns, batch)
         loss: Tensor | None = None
         for name, term in output.terms.items():
@@ -155,7 +153,11 @@ class Loop:
             _add(sums, f"count/{name}", count)
 
     def _check(self, sums: Mapping[str, float], norm: Tensor) -> None:
-        terms = [name.removeprefix("term/") for name, value in sums.items() if name.startswith("term/") and not _finite(value)]
+        terms = [
+            name.removeprefix("term/")
+            for name, value in sums.items()
+            if name.startswith("term/") and not _finite(value)
+        ]
         if not terms and bool(torch.isfinite(norm)):
             return
         bad = self.optimizer.bad_gradients()

@@ -1,0 +1,89 @@
+"""The ``alignite`` command: finds the subcommand, runs it, turns errors into words and exit codes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from alignite.errors import AligniteError, UsageError
+
+COMMANDS = {
+    "sft": "fine-tune a model on conversations",
+    "generate": "answer prompts with a model",
+    "merge": "add an adapter into its base model's weights",
+    "import-gguf": "turn a GGUF file into a folder that transformers loads",
+    "doctor": "show what this machine has and whether alignite works on it",
+}
+
+
+def usage() -> str:
+    """What ``alignite --help`` prints."""
+    lines = ["usage: alignite COMMAND [--option value ...]", "", "Adapts large language models.", "", "commands:"]
+    lines += [f"  {name:<13}{text}" for name, text in COMMANDS.items()]
+    lines += ["", "`alignite COMMAND --help` lists a command's options. `alignite --version` prints the version."]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Returns:
+        The exit code: 0; 2 usage, 3 data, 4 model, 5 numerics, 6 resource, 7 checkpoint, 70 internal,
+        75 stopped and saved, 130 Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except AligniteError as error:
+        _trace()
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt as error:
+        print(f"\n{error or 'stopped'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away, which is its right; nothing more can be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug, said in one line
+        _trace()
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  this is a bug in alignite; ALIGNITE_TRACEBACK=1 shows where it happened", file=sys.stderr)
+        return 70
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("--help", "-h", "help"):
+        print(usage())
+        return 0 if words else 2
+    if words[0] == "--version":
+        from alignite import __version__
+
+        print(f"alignite {__version__}")
+        return 0
+    command, rest = words[0], words[1:]
+    if command not in COMMANDS:
+        near = get_close_matches(command, COMMANDS, 1)
+        raise UsageError(
+            f"unknown command {command!r}",
+            fix=f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(COMMANDS)}",
+        )
+    module = import_module(f"alignite.cli.{command.replace('-', '_')}")
+    try:
+        return int(module.run(rest))
+    except SystemExit as exit_:  # argparse's --help
+        return int(exit_.code or 0)
+
+
+def _trace() -> None:
+    if os.environ.get("ALIGNITE_TRACEBACK"):
+        import traceback
+
+        traceback.print_exc()

@@ -1,0 +1,36 @@
+"""``alignite merge``"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from alignite.cli.options import parse
+from alignite.config import MergeConfig
+from alignite.errors import ResourceError, UsageError
+
+
+def run(argv: Sequence[str]) -> int:
+    """Write a transformers folder whose weights hold the adapter's update."""
+    config, as_json = parse(MergeConfig, "merge", "Add an adapter into its base model's weights.", argv)
+    config.validate()
+    for name in ("model", "adapter", "output_dir"):
+        if not getattr(config, name):
+            raise UsageError(f"no {name} is given", fix=f"add --{name} DIR")
+    target = Path(config.output_dir)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ResourceError("output_dir is not empty", where=str(target), fix="choose a new folder")
+
+    from alignite.models.loading import load_model, save_model
+    from alignite.peft import load_adapter, merge_adapter
+
+    model = load_model(config.model, config.dtype)
+    load_adapter(model, config.adapter)
+    report = merge_adapter(model)
+    save_model(model, target, config.model)
+    if as_json:
+        print(json.dumps({"output_dir": str(target), "modules": report.modules, "lost": report.lost}))
+    else:
+        print(f"merged {report.modules} modules into {target}")
+    return 0

@@ -1,0 +1,142 @@
+"""Options from a config class's fields: ``--snake_case``, a YAML file, no abbreviations.
+
+docs/adr/0009 says why this is argparse and not a library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+
+from alignite.config import unknown_option
+from alignite.errors import ConfigError, UsageError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message[:1].lower() + message[1:], fix=f"see {self.prog} --help")
+
+
+def parse(config: type[Any], command: str, description: str, argv: Sequence[str]) -> tuple[Any, bool]:
+    """The config that a command line asks for, and whether ``--json`` is there.
+
+    ``--config FILE`` gives defaults; what the command line says wins. Not validated yet.
+
+    Raises:
+        UsageError, ConfigError: an option that does not exist, stands twice, lacks its value, or has a wrong one.
+    """
+    known = [item.name for item in fields(config)]
+    _check_names(argv, [*known, "config", "json", "help"])
+    hints = get_type_hints(config)
+    parser = _Parser(
+        prog=f"alignite {command}",
+        description=description,
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=_width()),
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with options; the command line wins")
+    parser.add_argument("--json", action="store_true", help="print one JSON result on stdout")
+    for owner in reversed(config.__mro__):
+        own = [item for item in fields(config) if item.name in owner.__dict__.get("__annotations__", {})]
+        if own and hasattr(owner, "__dataclass_fields__"):
+            group = parser.add_argument_group(_title(owner))
+            for item in own:
+                _add(group, item, hints[item.name])
+    values = vars(parser.parse_args(list(argv)))
+    as_json = bool(values.pop("json", False))
+    file = values.pop("config", None)
+    merged = (read_config(Path(file), known) if file else {}) | values
+    return config.from_dict(merged), as_json
+
+
+def _title(owner: type[Any]) -> str:
+    return {"TrainingConfig": "training", "SFTConfig": "data"}.get(owner.__name__, "options")
+
+
+def _width() -> int:
+    import shutil
+
+    return max(60, min(110, shutil.get_terminal_size((80, 24)).columns - 2))
+
+
+def _add(group: Any, item: Field[Any], kind: Any) -> None:
+    default = item.default_factory() if item.default_factory is not MISSING else item.default
+    shown = (
+        " ".join(default)
+        if isinstance(default, list)
+        else str(default).lower()
+        if isinstance(default, bool)
+        else default
+    )
+    text = item.metadata["help"].replace("%", "%%")
+    if item.metadata["choices"]:
+        text += f" ({', '.join(item.metadata['choices'])})"
+    if shown not in (None, ""):
+        text += f" [{str(shown).replace('%', '%%')}]"
+    extra: dict[str, Any] = {"metavar": _metavar(kind)}
+    if kind is bool:
+        extra |= {"nargs": "?", "const": True}
+    elif get_origin(kind) is list:
+        extra |= {"nargs": "+", "action": "extend"}
+    group.add_argument(f"--{item.name}", help=text, **extra)
+
+
+def _metavar(kind: Any) -> str:
+    names = {int: "N", float: "X", bool: "BOOL", str: "TEXT"}
+    if get_origin(kind) is list:
+        return names[get_args(kind)[0]]
+    return names.get(kind) or next(names[part] for part in get_args(kind) if part in names)
+
+
+def _check_names(argv: Sequence[str], known: list[str]) -> None:
+    for word in argv:
+        if word.startswith("--") and len(word) > 2:
+            name = word[2:].partition("=")[0]
+            if name not in known:
+                error = unknown_option(name, known)
+                raise ConfigError(f"unknown option --{name}", fix=error.fix)
+
+
+def read_config(path: Path, known: list[str]) -> dict[str, Any]:
+    """Options of a YAML file.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key is unknown; the line is named.
+    """
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError("the config file cannot be read", where=str(path), why=error.strerror) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        raise ConfigError(
+            "the config file is not YAML", where=place, why=getattr(error, "problem", str(error))
+        ) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
+        raise ConfigError("the config file is not a mapping", where=str(path), fix="write one `option: value` a line")
+    seen: set[str] = set()
+    for key, _ in node.value:
+        place = f"{path}:{key.start_mark.line + 1}"
+        if key.value not in known:
+            raise unknown_option(str(key.value), known, place)
+        if key.value in seen:
+            raise ConfigError(f"option {key.value!r} stands twice", where=place)
+        seen.add(key.value)
+    return values
+
+
+def stderr(text: str) -> None:
+    """A line for people; results go to stdout."""
+    print(text, file=sys.stderr)

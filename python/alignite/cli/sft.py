@@ -1,0 +1,62 @@
+"""``alignite sft``"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alignite.cli.options import parse, stderr
+from alignite.config import SFTConfig
+from alignite.errors import ModelError, UsageError
+
+
+def run(argv: Sequence[str]) -> int:
+    """Fine-tune; prints what became of the rows and where the run ended."""
+    config, as_json = parse(SFTConfig, "sft", "Fine-tune a model on what assistants say in conversations.", argv)
+    config.validate()
+    for name, example in (("model", "--model DIR"), ("data", "--data FILE"), ("output_dir", "--output_dir DIR")):
+        if not getattr(config, name):
+            raise UsageError(f"no {name} is given", fix=f"add {example}, or {name}: to the config file")
+    if not Path(config.model).is_dir():
+        raise ModelError(
+            f"no model folder {config.model!r}",
+            why="hub ids are not fetched" if config.model.count("/") == 1 else None,
+            fix="give a transformers folder; `alignite import-gguf` makes one from a GGUF file",
+        )
+    from alignite.data.prepare import find_files
+
+    find_files([*config.data, *config.eval_data])
+
+    # torch and transformers take seconds to import; everything that can be refused without them has been.
+    from alignite.trainers.sft import SFTTrainer
+
+    trainer = SFTTrainer(args=config)
+    result = trainer.train()
+    if result.was_finished:
+        stderr(f"the run is finished (step {result.step}); raise max_steps or choose another output_dir to go on")
+    for line in describe(trainer.data_report):
+        stderr(line)
+    if as_json:
+        report = {"step": result.step, "metrics": result.metrics, "output_dir": config.output_dir}
+        print(json.dumps(report | {"was_finished": result.was_finished, "data": trainer.data_report}))
+    else:
+        kind = "adapter" if trainer.peft_config is not None else "model"
+        print(f"{kind} after {result.step} updates in {config.output_dir}")
+    return 0
+
+
+def describe(report: dict[str, Any]) -> list[str]:
+    """A data report in lines: rows in, rows used, what was cut or dropped and why."""
+    if not report:
+        return []
+    lines = [
+        f"data: {report['used']} of {report['rows']} rows ({report['format']}), {report['tokens']} tokens, "
+        f"{report['scored_tokens']} scored, {report['windows']} windows" + (", reused" if report["reused"] else "")
+    ]
+    counts = {**report["truncated"], **report["dropped"]}
+    if report["control_text"]["count"]:
+        counts["control tokens in a content, kept as text"] = report["control_text"]
+    lines += [f"  {entry['count']} rows: {reason} (first: {entry['examples'][0]})" for reason, entry in counts.items()]
+    return lines

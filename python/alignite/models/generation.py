@@ -1,0 +1,94 @@
+"""Answers of a model, batched, with the chat template of its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from alignite.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from alignite.data.tokenizer import ChatTokenizer
+
+Prompt = str | Sequence[Mapping[str, Any]]
+
+
+def generate_text(
+    model: nn.Module,
+    tokenizer: ChatTokenizer,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    repetition_penalty: float = 1.0,
+    seed: int | None = None,
+    batch_size: int = 8,
+) -> list[str]:
+    """One answer a prompt, in the prompts' order.
+
+    Args:
+        model: a transformers causal LM; active adapters act.
+        prompts: conversations (lists of messages), which the chat template turns into text, or raw texts.
+        max_new_tokens: longest answer. ``temperature``: 0 takes the likeliest token; ``top_p``, ``top_k`` (0 means
+            all) and ``repetition_penalty`` (1 means none) are transformers'.
+        seed: of the sampling; None leaves torch's random state as it is.
+        batch_size: prompts generated together, padded on the left.
+
+    Raises:
+        UsageError: an option is out of range, or a prompt is empty.
+    """
+    if max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1 or top_k < 0 or batch_size < 1:
+        raise UsageError(
+            "a generation option is out of range",
+            fix="max_new_tokens and batch_size at least 1, temperature and top_k at least 0, top_p in (0, 1]",
+        )
+    texts = [
+        prompt if isinstance(prompt, str) else tokenizer.render(prompt, add_generation_prompt=True)
+        for prompt in prompts
+    ]
+    encoded = [tokenizer.encode(text) for text in texts]
+    if not all(encoded):
+        raise UsageError("a prompt is empty", fix="give a prompt with text")
+    options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "repetition_penalty": repetition_penalty}
+    options |= {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": list(tokenizer.eos_token_ids) or None}
+    if temperature > 0:
+        options |= {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": top_k}
+    else:
+        options |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if seed is not None:
+        torch.manual_seed(seed)
+    was_training = model.training
+    model.eval()
+    try:
+        answers: list[str] = []
+        for start in range(0, len(encoded), batch_size):
+            answers += _batch(model, tokenizer, encoded[start : start + batch_size], options)
+        return answers
+    finally:
+        model.train(was_training)
+
+
+def _batch(model: nn.Module, tokenizer: ChatTokenizer, prompts: list[list[int]], options: dict[str, Any]) -> list[str]:
+    device = next(model.parameters()).device
+    width = max(len(ids) for ids in prompts)
+    ids = torch.full((len(prompts), width), tokenizer.pad_token_id)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    with torch.no_grad():
+        output = cast("Any", model).generate(
+            input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=True, **options
+        )
+    ends = set(tokenizer.eos_token_ids)
+    answers = []
+    for row in output[:, width:].tolist():
+        stop = next((index for index, token in enumerate(row) if token in ends), len(row))
+        answers.append(tokenizer.decode(row[:stop], skip_special_tokens=True))
+    return answers
