@@ -75,7 +75,7 @@ def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(option, field))
 def config_class(cls: type[Any]) -> Any:
-    """A keyword-only dataclass that names unknown options, with a suggestion, and turns values into its fields' types."""
+    """A keyword-only dataclass that names unknown options, with a suggestion, and turns values into their types."""
     made = dataclass(kw_only=True)(cls)
     plain = made.__init__
 

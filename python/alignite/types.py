@@ -76,7 +76,8 @@ class SftBatch:
         )
 
 
-class Term(NamedTuple):
+@dataclass(frozen=True)
+class Term:
     """One term of a loss over one micro-batch.
 
     ``sum`` is a scalar with a graph, ``count`` what it was summed over. The

@@ -6,6 +6,7 @@ docs/adr/0009 says why this is argparse and not a library.
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
@@ -42,7 +43,7 @@ def parse(config: type[Any], command: str, description: str, argv: Sequence[str]
     parser.add_argument("--config", metavar="FILE", help="YAML file with options; the command line wins")
     parser.add_argument("--json", action="store_true", help="print one JSON result on stdout")
     for owner in reversed(config.__mro__):
-        own = [item for item in fields(config) if item.name in owner.__dict__.get("__annotations__", {})]
+        own = [item for item in fields(config) if item.name in inspect.get_annotations(owner)]
         if own and hasattr(owner, "__dataclass_fields__"):
             group = parser.add_argument_group(_title(owner))
             for item in own:

@@ -76,10 +76,12 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, segments: NDArray[np.int6
     longest = int(lengths.max())
     bounds = F.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0)).to(query.device, non_blocking=True)
     groups = query.shape[1] // key.shape[1]
-    flat = [x[0].transpose(0, 1) for x in (query, key, value)]
-    flat[1:] = [x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in flat[1:]]
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    if groups > 1:
+        k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
     causal = (-1, 0)
-    output = varlen_attn(*flat, bounds, bounds, longest, longest, scale=scaling, window_size=causal)
+    output = varlen_attn(q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=causal)
+    assert isinstance(output, torch.Tensor)
     return output[None]
 
 

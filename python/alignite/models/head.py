@@ -13,6 +13,7 @@ again in backward for dW, and recomputes it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -75,7 +76,7 @@ class Head:
         if not torch.is_grad_enabled() or not (hidden.requires_grad or self.weight.requires_grad):
             parts = [
                 _forward(self, h, y, want_direction=False)[:3]
-                for h, y in zip(hidden.split(chunk_size), targets.split(chunk_size), strict=True)
+                for h, y in zip(torch.split(hidden, chunk_size), torch.split(targets, chunk_size), strict=True)
             ]
             return HeadOutput(*_concatenate(parts, hidden))
         if self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad):
@@ -87,7 +88,7 @@ def _accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _concatenate(parts: list[tuple[Tensor, ...]], like: Tensor) -> list[Tensor]:
+def _concatenate(parts: Sequence[tuple[Tensor, ...]], like: Tensor) -> list[Tensor]:
     if not parts:
         empty = torch.zeros(0, dtype=_accumulator(like.dtype), device=like.device)
         return [empty, empty.clone(), empty.clone()]
@@ -143,11 +144,12 @@ class _FrozenHead(torch.autograd.Function):
         parts = []
         for start in range(0, len(hidden), chunk_size):
             part = slice(start, start + chunk_size)
-            *columns, direction = _forward(head, hidden[part], targets[part], want_direction=True)
-            parts.append(tuple(columns))
+            logp, entropy, is_top1, direction = _forward(head, hidden[part], targets[part], want_direction=True)
+            assert direction is not None
+            parts.append((logp, entropy, is_top1))
             directions[part] = direction
         ctx.save_for_backward(directions)
-        logp, entropy, is_top1 = _concatenate(parts, hidden)  # type: ignore[arg-type]
+        logp, entropy, is_top1 = _concatenate(parts, hidden)
         ctx.mark_non_differentiable(entropy, is_top1)
         return logp, entropy, is_top1
 
@@ -164,7 +166,7 @@ class _TrainableHead(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         parts = [
             _forward(head, h, y, want_direction=False)[:3]
-            for h, y in zip(hidden.split(chunk_size), targets.split(chunk_size), strict=True)
+            for h, y in zip(torch.split(hidden, chunk_size), torch.split(targets, chunk_size), strict=True)
         ]
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.scale, ctx.softcap, ctx.chunk_size = head.scale, head.softcap, chunk_size

@@ -113,10 +113,10 @@ class LoraConfig:
         return self.target_modules == "all-linear" or self.target_modules == ["all-linear"]
 
     def rank_of(self, name: str) -> int:
-        return _by_pattern(self.rank_pattern, name, self.r)
+        return int(_by_pattern(self.rank_pattern, name, self.r))
 
     def scale_of(self, name: str) -> float:
-        alpha = _by_pattern(self.alpha_pattern, name, self.lora_alpha)
+        alpha = float(_by_pattern(self.alpha_pattern, name, self.lora_alpha))
         rank = self.rank_of(name)
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
 from typing import Any, cast
 
 import torch
@@ -108,15 +107,20 @@ def _rebuild(base: type[nn.Module]) -> nn.Module:
     return cls.__new__(cls)
 
 
-@cache
+_classes: dict[type[nn.Module], type[nn.Module]] = {}
+
+
 def seat_class(base: type[nn.Module]) -> type[nn.Module]:
     """The class that seats ``base``: same name, one per base class."""
+    if base in _classes:
+        return _classes[base]
     from alignite.peft.lora import FusedLinear
 
     is_linear = issubclass(base, nn.Linear) or base.__name__ == "Conv1D"
     mixins = (FusedLinear, Seat) if is_linear else (Seat,)
     body = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
-    return type(base.__name__, (*mixins, base), body)
+    _classes[base] = type(base.__name__, (*mixins, base), body)
+    return _classes[base]
 
 
 def state_of(model: nn.Module) -> SeatState:
@@ -167,7 +171,7 @@ def seats(model: nn.Module, name: str | None = None) -> dict[str, nn.Module]:
     found = {
         path: module
         for path, module in model.named_modules()
-        if isinstance(module, Seat) and (name is None or name in module.adapters)
+        if issubclass(type(module), Seat) and (name is None or name in cast("Seat", module).adapters)
     }
     if name is not None and not found:
         known = sorted({key for module in seats(model).values() for key in cast("Seat", module).adapters})

@@ -62,7 +62,8 @@ class Optimizer:
                 self.masters[name].grad = parameter.grad.float()
                 parameter.grad = None
         norms = torch._foreach_norm([self._gradient(master) for master in self.masters.values()])
-        return torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms]))
+        total: Tensor = torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms]))
+        return total
 
     def bad_gradients(self) -> list[str]:
         """Names of parameters whose gradient is not finite."""

@@ -43,8 +43,8 @@ def _python_state() -> Any:
 
 
 def _numpy_state() -> Any:
-    name, keys, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
-    return [name, [int(key) for key in keys], position, has_gauss, cached]  # type: ignore[union-attr]
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    return [name, [int(key) for key in keys], position, has_gauss, cached]
 
 
 def _bytes(value: Any) -> Tensor:

@@ -26,12 +26,7 @@ impl Message {
         let mut fields = Map::new();
         fields.insert("role".into(), role.into());
         fields.insert("content".into(), content.into());
-        Self {
-            role: role.into(),
-            content: Some(content.into()),
-            fields,
-            scored: role == "assistant",
-        }
+        Self { role: role.into(), content: Some(content.into()), fields, scored: role == "assistant" }
     }
 }
 
@@ -79,18 +74,13 @@ impl Format {
                 ))
                 .fix(fix));
         }
-        Err(Error::data("more than one format fits the rows")
-            .because(format!("the columns are {found}"))
-            .fix(fix))
+        Err(Error::data("more than one format fits the rows").because(format!("the columns are {found}")).fix(fix))
     }
 
     /// Two columns by name.
     #[must_use]
     pub fn columns(prompt: &str, completion: &str) -> Self {
-        Self::Columns {
-            prompt: prompt.into(),
-            completion: completion.into(),
-        }
+        Self::Columns { prompt: prompt.into(), completion: completion.into() }
     }
 
     /// The conversation of one row.
@@ -143,9 +133,7 @@ fn column<'a>(row: &'a Map<String, Value>, name: &str) -> Result<&'a Value> {
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str> {
-    value
-        .as_str()
-        .ok_or_else(|| Error::data(format!("column {name:?} holds {}, not a string", kind_of(value))))
+    value.as_str().ok_or_else(|| Error::data(format!("column {name:?} holds {}, not a string", kind_of(value))))
 }
 
 fn alpaca(row: &Map<String, Value>) -> Result<(String, &str)> {
@@ -163,10 +151,9 @@ fn side(value: &Value, name: &str, role: &str) -> Result<Vec<Message>> {
     match value {
         Value::String(content) => Ok(vec![Message::text(role, content)]),
         Value::Array(_) => messages(value, name),
-        other => Err(Error::data(format!(
-            "column {name:?} holds {}, not a string or a list of messages",
-            kind_of(other)
-        ))),
+        other => {
+            Err(Error::data(format!("column {name:?} holds {}, not a string or a list of messages", kind_of(other))))
+        }
     }
 }
 
@@ -193,7 +180,9 @@ fn message(item: &Value) -> Result<Message> {
         given.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())).collect();
     let role = match fields.get("role") {
         Some(Value::String(role)) => role.clone(),
-        Some(other) => return Err(Error::data(format!("role is {}, not a string", kind_of(other)))),
+        Some(other) => {
+            return Err(Error::data(format!("role is {}, not a string", kind_of(other))));
+        }
         None => {
             let keys: Vec<&str> = given.keys().map(String::as_str).collect();
             return Err(Error::data("a message has no role")
@@ -213,10 +202,13 @@ fn message(item: &Value) -> Result<Message> {
     let content = match fields.get("content") {
         Some(Value::String(content)) => Some(content.clone()),
         Some(Value::Array(parts)) => Some(joined(parts)?),
-        Some(other) => return Err(Error::data(format!("content is {}, not a string", kind_of(other)))),
+        Some(other) => {
+            return Err(Error::data(format!("content is {}, not a string", kind_of(other))));
+        }
         None if fields.contains_key("tool_calls") => None,
         None => {
-            return Err(Error::data(format!("the {role} message has no content")).fix("messages are objects with role and content"));
+            return Err(Error::data(format!("the {role} message has no content"))
+                .fix("messages are objects with role and content"));
         }
     };
     if let Some(content) = &content {
@@ -281,9 +273,9 @@ mod tests {
     #[test]
     fn formats_are_told_apart() {
         let messages = row(json!({"messages": [{"role": "user", "content": "a"}], "id": 1}));
-        assert_eq!(Format::detect(&[messages.clone()]).unwrap(), Format::Messages);
+        assert_eq!(Format::detect(std::slice::from_ref(&messages)).unwrap(), Format::Messages);
         let alpaca = row(json!({"instruction": "a", "input": "b", "output": "c"}));
-        assert_eq!(Format::detect(&[alpaca.clone()]).unwrap(), Format::Alpaca);
+        assert_eq!(Format::detect(std::slice::from_ref(&alpaca)).unwrap(), Format::Alpaca);
         assert_eq!(Format::Alpaca.read(&alpaca).unwrap()[0].content.as_deref(), Some("a\n\nb"));
         let error = Format::detect(&[row(json!({"question": "a", "answer": "b"}))]).unwrap_err();
         assert!(error.why.unwrap().contains("answer, question"));
@@ -293,7 +285,8 @@ mod tests {
 
     #[test]
     fn a_role_that_is_nearly_right_is_suggested() {
-        let error = Format::Messages.read(&row(json!({"messages": [{"role": "assitant", "content": "x"}]}))).unwrap_err();
+        let error =
+            Format::Messages.read(&row(json!({"messages": [{"role": "assitant", "content": "x"}]}))).unwrap_err();
         assert!(error.fix.unwrap().contains("did you mean \"assistant\""));
         assert_eq!(error.location.as_deref(), Some("messages[0]"));
     }

@@ -68,7 +68,8 @@ impl Encoder {
         let bad = |why: String| {
             Error::new(Kind::Tokenizer, "tokenizer.json cannot be used").because(why).fix("get the model's files again")
         };
-        let read = catch_unwind(|| Tokenizer::from_bytes(tokenizer_json)).map_err(|_| bad("it breaks the tokenizers library".into()))?;
+        let read = catch_unwind(|| Tokenizer::from_bytes(tokenizer_json))
+            .map_err(|_| bad("it breaks the tokenizers library".into()))?;
         let mut tokenizer = read.map_err(|error| bad(error.to_string()))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| bad(error.to_string()))?;
@@ -81,9 +82,11 @@ impl Encoder {
         control.sort();
         let eos = match eos_token {
             None => None,
-            Some(token) => {
-                Some(tokenizer.token_to_id(token).ok_or_else(|| bad(format!("it has no token {token:?}, the model's eos_token")))?)
-            }
+            Some(token) => Some(
+                tokenizer
+                    .token_to_id(token)
+                    .ok_or_else(|| bad(format!("it has no token {token:?}, the model's eos_token")))?,
+            ),
         };
         let mut literal = tokenizer.clone();
         literal.set_encode_special_tokens(true);
@@ -144,7 +147,11 @@ impl Encoder {
         let tokens = if control_text {
             match self.piecewise(&rendered)? {
                 Some(tokens) => tokens,
-                None => return Ok(Outcome::Dropped("control tokens in a content, which this tokenizer cannot keep as text")),
+                None => {
+                    return Ok(Outcome::Dropped(
+                        "control tokens in a content, which this tokenizer cannot keep as text",
+                    ));
+                }
             }
         } else {
             let encoding = encode(&self.tokenizer, &rendered.text)?;
@@ -159,7 +166,8 @@ impl Encoder {
         let tokenizer = if control_text { &self.literal } else { &self.tokenizer };
         let mut tokens = tokens_of(&encode(tokenizer, &text)?, 0);
         let eos = self.eos.ok_or_else(|| {
-            Error::new(Kind::Tokenizer, "raw text needs an eos_token to end it").fix("name eos_token in tokenizer_config.json")
+            Error::new(Kind::Tokenizer, "raw text needs an eos_token to end it")
+                .fix("name eos_token in tokenizer_config.json")
         })?;
         // The end token is one byte past the text, so that it lies inside the scored part.
         let scored = prompt.len()..text.len() + 1;
@@ -191,7 +199,9 @@ impl Encoder {
             let found = self
                 .control
                 .iter()
-                .filter_map(|(token, id)| text[at..until].find(token.as_str()).map(|p| (at + p, std::cmp::Reverse(token.len()), *id)))
+                .filter_map(|(token, id)| {
+                    text[at..until].find(token.as_str()).map(|p| (at + p, std::cmp::Reverse(token.len()), *id))
+                })
                 .min();
             let Some((start, std::cmp::Reverse(length), id)) = found else {
                 at = until;
@@ -233,7 +243,11 @@ impl Encoder {
         let mut cut = Cut::Whole;
         if length > self.max_length {
             let turns = ends.iter().map(|&end| tokens.partition_point(|token| token.range.end <= end));
-            match turns.filter(|&count| count <= self.max_length).max().filter(|&count| labels[..count].iter().any(|&l| l != IGNORE)) {
+            match turns
+                .filter(|&count| count <= self.max_length)
+                .max()
+                .filter(|&count| labels[..count].iter().any(|&l| l != IGNORE))
+            {
                 Some(count) => (length, cut) = (count, Cut::AtTurn),
                 None => (length, cut) = (self.max_length, Cut::Tail),
             }
@@ -258,7 +272,9 @@ struct Token {
 
 fn tokens_of(encoding: &tokenizers::Encoding, offset: usize) -> Vec<Token> {
     let ids = encoding.get_ids().iter();
-    ids.zip(encoding.get_offsets()).map(|(&id, &(start, end))| Token { id, range: start + offset..end + offset }).collect()
+    ids.zip(encoding.get_offsets())
+        .map(|(&id, &(start, end))| Token { id, range: start + offset..end + offset })
+        .collect()
 }
 
 fn encode(tokenizer: &Tokenizer, text: &str) -> Result<tokenizers::Encoding> {

@@ -42,13 +42,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of this kind.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self {
-            kind,
-            what: what.into(),
-            location: None,
-            why: None,
-            fix: None,
-        }
+        Self { kind, what: what.into(), location: None, why: None, fix: None }
     }
 
     /// A data error.
@@ -79,9 +73,7 @@ impl Error {
 
     /// A file that cannot be opened, read or written.
     pub fn io(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::new(Kind::Resource, what)
-            .at(path.display().to_string())
-            .because(error)
+        Self::new(Kind::Resource, what).at(path.display().to_string()).because(error)
     }
 }
 

@@ -50,7 +50,10 @@ pub fn tokenizer_json(tokens: &[String], types: &[i64], merges: &[String], pre: 
         .map(|merge| {
             // The first character is never the separator: a space inside a token is written as another character.
             let first = merge.chars().next().map_or(0, char::len_utf8);
-            let at = merge[first..].find(' ').map(|at| at + first).ok_or_else(|| bad(format!("the merge {merge:?} is not two tokens")))?;
+            let at = merge[first..]
+                .find(' ')
+                .map(|at| at + first)
+                .ok_or_else(|| bad(format!("the merge {merge:?} is not two tokens")))?;
             Ok(json!([merge[..at], merge[at + 1..]]))
         })
         .collect::<Result<Vec<Value>>>()?;
@@ -88,7 +91,10 @@ fn split(pre: &str) -> Option<(Value, bool)> {
         )
     };
     match pre {
-        "smollm" => Some((json!({"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, bytes(true)]}), false)),
+        "smollm" => Some((
+            json!({"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, bytes(true)]}),
+            false,
+        )),
         "gpt-2" => Some((bytes(true), false)),
         "llama-bpe" => Some((by(&words(r"\p{N}{1,3}")), true)),
         "qwen2" => Some((by(&words(r"\p{N}")), false)),

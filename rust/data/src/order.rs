@@ -26,12 +26,7 @@ impl Permutation {
             state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
             *key = mix(state);
         }
-        Self {
-            len,
-            left_bits: bits / 2,
-            right_bits: bits - bits / 2,
-            keys,
-        }
+        Self { len, left_bits: bits / 2, right_bits: bits - bits / 2, keys }
     }
 
     /// The item at `position`; `position` must be below `len`.

@@ -49,9 +49,7 @@ mod tests {
         order.sort_by_key(|&row| (std::cmp::Reverse(lengths[row]), row));
         let mut windows: Vec<(usize, Vec<usize>)> = Vec::new();
         for row in order {
-            let best = (0..windows.len())
-                .filter(|&w| windows[w].0 >= lengths[row])
-                .min_by_key(|&w| (windows[w].0, w));
+            let best = (0..windows.len()).filter(|&w| windows[w].0 >= lengths[row]).min_by_key(|&w| (windows[w].0, w));
             match best {
                 Some(w) => {
                     windows[w].0 -= lengths[row];

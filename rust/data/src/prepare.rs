@@ -122,12 +122,19 @@ impl Preparer {
     ///
     /// # Errors
     /// An option is out of range, or the tokenizer or template cannot be used.
-    pub fn new(tokenizer_json: &[u8], template: Option<&str>, special_tokens: BTreeMap<String, String>, options: Options) -> Result<Self> {
+    pub fn new(
+        tokenizer_json: &[u8],
+        template: Option<&str>,
+        special_tokens: BTreeMap<String, String>,
+        options: Options,
+    ) -> Result<Self> {
         let usage = |what: &str| Err(Error::new(Kind::Usage, what));
         if options.max_length < 2 {
             return usage("max_length must be at least 2");
         }
-        if !matches!(options.packing.as_str(), "none" | "bfd") || !matches!(options.on_bad_row.as_str(), "error" | "skip") {
+        if !matches!(options.packing.as_str(), "none" | "bfd")
+            || !matches!(options.on_bad_row.as_str(), "error" | "skip")
+        {
             return usage("packing is none or bfd, on_bad_row is error or skip");
         }
         if options.prompt_column.is_some() != options.completion_column.is_some() {
@@ -138,14 +145,24 @@ impl Preparer {
         let tokens = serde_json::to_string(&special_tokens).unwrap_or_default();
         let version = format!("{} {REVISION}", env!("CARGO_PKG_VERSION"));
         let template = template.filter(|_| options.apply_chat_template);
-        for part in [tokenizer_json, template.unwrap_or("").as_bytes(), tokens.as_bytes(), settings.as_bytes(), version.as_bytes()] {
+        for part in [
+            tokenizer_json,
+            template.unwrap_or("").as_bytes(),
+            tokens.as_bytes(),
+            settings.as_bytes(),
+            version.as_bytes(),
+        ] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
         let make_chat = |control: Vec<String>| match template {
-            Some(source) => Template::new(source, special_tokens, options.template_date).map(|t| Some(Chat::new(t, control))),
-            None if options.apply_chat_template => Err(Error::new(Kind::Template, "the model folder has no chat template")
-                .fix("add chat_template.jinja to it, or set apply_chat_template to false for raw text")),
+            Some(source) => {
+                Template::new(source, special_tokens, options.template_date).map(|t| Some(Chat::new(t, control)))
+            }
+            None if options.apply_chat_template => {
+                Err(Error::new(Kind::Template, "the model folder has no chat template")
+                    .fix("add chat_template.jinja to it, or set apply_chat_template to false for raw text"))
+            }
             None => Ok(None),
         };
         let encoder = Encoder::new(tokenizer_json, make_chat, options.eos_token.as_deref(), options.max_length)?;
@@ -297,7 +314,9 @@ impl<'a> Work<'a> {
         tick(self.report.rows);
         let names: Vec<String> = sources.iter().map(Source::name).collect();
         if self.report.rows == 0 {
-            return Err(Error::data("the data is empty").at(names.join(", ")).fix("give a file with one JSON object a line"));
+            return Err(Error::data("the data is empty")
+                .at(names.join(", "))
+                .fix("give a file with one JSON object a line"));
         }
         if self.report.used == 0 {
             let reasons: Vec<String> =
@@ -314,7 +333,8 @@ impl<'a> Work<'a> {
             return row.map(|_| ()).map_err(|error| bad_row(error, &place));
         }
         if format.is_none() {
-            let sample: Vec<Map<String, Value>> = chunk.iter().filter_map(|(_, _, row)| row.as_ref().ok().cloned()).collect();
+            let sample: Vec<Map<String, Value>> =
+                chunk.iter().filter_map(|(_, _, row)| row.as_ref().ok().cloned()).collect();
             if !sample.is_empty() {
                 let found = self.preparer.format(&sample).map_err(|error| error.at(chunk[0].1.clone()))?;
                 self.report.format = match &found {
@@ -344,8 +364,12 @@ impl<'a> Work<'a> {
                 Ok(Outcome::Used(encoded)) => {
                     match encoded.cut {
                         Cut::Whole => {}
-                        Cut::AtTurn => self.report.truncated.entry("cut at a turn border".into()).or_default().add(&place),
-                        Cut::Tail => self.report.truncated.entry("tail of the answer cut".into()).or_default().add(&place),
+                        Cut::AtTurn => {
+                            self.report.truncated.entry("cut at a turn border".into()).or_default().add(&place)
+                        }
+                        Cut::Tail => {
+                            self.report.truncated.entry("tail of the answer cut".into()).or_default().add(&place)
+                        }
                     }
                     if encoded.control_text {
                         self.report.control_text.add(&place);

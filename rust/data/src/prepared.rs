@@ -75,13 +75,19 @@ impl PreparedSet {
         let path = folder.join(DATA_FILE);
         let place = path.display().to_string();
         let bad = |why: &dyn std::fmt::Display| {
-            Error::data("the prepared set is damaged").at(place.clone()).because(why).fix("delete the folder and prepare again")
+            Error::data("the prepared set is damaged")
+                .at(place.clone())
+                .because(why)
+                .fix("delete the folder and prepare again")
         };
         if !path.is_file() {
-            return Err(Error::data("no prepared set here").at(folder.display().to_string()).fix("prepare the data first"));
+            return Err(Error::data("no prepared set here")
+                .at(folder.display().to_string())
+                .fix("prepare the data first"));
         }
         let report_path = folder.join(REPORT_FILE);
-        let report = std::fs::read_to_string(&report_path).map_err(|e| Error::io("cannot read the report", &report_path, &e))?;
+        let report =
+            std::fs::read_to_string(&report_path).map_err(|e| Error::io("cannot read the report", &report_path, &e))?;
         let expected = serde_json::from_str::<serde_json::Value>(&report).map_err(|e| bad(&e))?;
         let map = mapped::map(&path)?;
         let hash = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&map));
@@ -107,7 +113,8 @@ impl PreparedSet {
             for window in 0..batch.num_rows() {
                 let count = part.ids.value_length(window);
                 let lengths = part.lengths.value(window);
-                let total: i64 = lengths.as_primitive::<Int32Type>().values().iter().map(|&n| i64::from(n.max(0))).sum();
+                let total: i64 =
+                    lengths.as_primitive::<Int32Type>().values().iter().map(|&n| i64::from(n.max(0))).sum();
                 if part.labels.value_length(window) != count || total != count {
                     return Err(bad(&format!("window {window} disagrees with its lengths")));
                 }

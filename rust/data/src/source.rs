@@ -81,12 +81,7 @@ impl Source {
                 } else {
                     Box::new(reader)
                 };
-                Ok(Box::new(Lines {
-                    reader,
-                    name: path.display().to_string(),
-                    number: 0,
-                    done: false,
-                }))
+                Ok(Box::new(Lines { reader, name: path.display().to_string(), number: 0, done: false }))
             }
         }
     }
@@ -123,7 +118,8 @@ impl Iterator for Lines {
                 Ok(0) => self.done = true,
                 Ok(_) if bytes.len() > MAX_LINE && bytes.last() != Some(&b'\n') => {
                     self.done = true;
-                    let error = Error::data("a line is longer than 64 MiB").fix("is this a JSON array? one object a line is read");
+                    let error = Error::data("a line is longer than 64 MiB")
+                        .fix("is this a JSON array? one object a line is read");
                     return Some(Line { bytes: Err(error.at(location.clone())), location });
                 }
                 Ok(_) => {

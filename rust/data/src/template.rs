@@ -48,7 +48,9 @@ impl Template {
         env.set_recursion_limit(100);
         env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         env.add_filter("tojson", tojson);
-        env.add_test("iterable", |value: &Value| value.is_undefined() || (!value.is_none() && value.try_iter().is_ok()));
+        env.add_test("iterable", |value: &Value| {
+            value.is_undefined() || (!value.is_none() && value.try_iter().is_ok())
+        });
         env.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
@@ -60,7 +62,8 @@ impl Template {
             let text = if marked { format!("{}{body}{}", GENERATION.0, GENERATION.1) } else { body.to_string() };
             Ok::<_, minijinja::Error>(Value::from_safe_string(text))
         });
-        env.add_template_owned("chat_template", source).map_err(|e| template_error("the chat template cannot be compiled", &e))?;
+        env.add_template_owned("chat_template", source)
+            .map_err(|e| template_error("the chat template cannot be compiled", &e))?;
         Ok(Self { env, special_tokens, has_generation })
     }
 
@@ -87,7 +90,8 @@ impl Template {
     }
 
     fn render_with(&self, messages: &impl Serialize, add_generation_prompt: bool, marked: bool) -> Result<String> {
-        let template = self.env.get_template("chat_template").map_err(|e| template_error("the chat template is missing", &e))?;
+        let template =
+            self.env.get_template("chat_template").map_err(|e| template_error("the chat template is missing", &e))?;
         let mut variables: BTreeMap<&str, Value> =
             self.special_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str()))).collect();
         variables.insert("messages", Value::from(Serde(messages)));
@@ -104,7 +108,8 @@ impl Template {
             };
             template_error(what, &error)
         })?;
-        String::from_utf8(output.0).map_err(|e| Error::new(Kind::Template, "the chat template writes broken UTF-8").because(e))
+        String::from_utf8(output.0)
+            .map_err(|e| Error::new(Kind::Template, "the chat template writes broken UTF-8").because(e))
     }
 }
 
@@ -188,7 +193,9 @@ fn without_generation_tags(source: &str) -> (String, bool) {
     let mut found = false;
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
+        let Some(length) = rest[start..].find("%}") else {
+            break;
+        };
         let tag = &rest[start..start + length + 2];
         let inner = tag[2..tag.len() - 2].trim_matches(['-', '+']).trim();
         output.push_str(&rest[..start]);
@@ -214,11 +221,13 @@ fn tojson(value: &Value, kwargs: Kwargs) -> std::result::Result<Value, minijinja
     if value.is_undefined() {
         return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "Undefined is not JSON serializable"));
     }
-    let json = serde_json::to_value(value)
-        .map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string()))?;
+    let json =
+        serde_json::to_value(value).map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string()))?;
     let (item, key) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "separators needs two strings")),
+        Some(_) => {
+            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "separators needs two strings"));
+        }
         None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
     };
     let style = Style { indent, ascii: ensure_ascii.unwrap_or(false), sort: sort_keys.unwrap_or(false), item, key };
@@ -240,7 +249,9 @@ impl Style {
         match value {
             serde_json::Value::String(text) => self.string(text, output),
             serde_json::Value::Array(items) => {
-                self.list('[', ']', items.len(), depth, output, |index, output| self.write(&items[index], depth + 1, output));
+                self.list('[', ']', items.len(), depth, output, |index, output| {
+                    self.write(&items[index], depth + 1, output)
+                });
             }
             serde_json::Value::Object(map) => {
                 let mut entries: Vec<_> = map.iter().collect();
@@ -257,7 +268,15 @@ impl Style {
         }
     }
 
-    fn list(&self, open: char, close: char, count: usize, depth: usize, output: &mut String, mut each: impl FnMut(usize, &mut String)) {
+    fn list(
+        &self,
+        open: char,
+        close: char,
+        count: usize,
+        depth: usize,
+        output: &mut String,
+        mut each: impl FnMut(usize, &mut String),
+    ) {
         output.push(open);
         for index in 0..count {
             if index > 0 {
@@ -303,7 +322,18 @@ impl Style {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
@@ -314,7 +344,8 @@ fn strftime(format: &str, (year, month, day): (i32, u32, u32)) -> std::result::R
     let month_index = (month as usize).clamp(1, 12) - 1;
     let day_of_year: u32 = lengths[..month_index].iter().sum::<u32>() + day;
     let before = year - 1;
-    let weekday = (i64::from(before) * 365 + i64::from(before / 4 - before / 100 + before / 400) + i64::from(day_of_year)) % 7;
+    let weekday =
+        (i64::from(before) * 365 + i64::from(before / 4 - before / 100 + before / 400) + i64::from(day_of_year)) % 7;
     let (month_name, day_name) = (MONTHS[month_index], DAYS[usize::try_from(weekday).unwrap_or(0)]);
     let mut output = String::new();
     let mut chars = format.chars();
@@ -367,9 +398,16 @@ mod tests {
     #[test]
     fn json_is_pythons() {
         let value = json!([{"b": "<é\u{1}>", "a": [1, 2.5, null, true]}]);
-        assert_eq!(render("{{ messages[0] | tojson }}", &value).unwrap(), "{\"b\": \"<é\\u0001>\", \"a\": [1, 2.5, null, true]}");
         assert_eq!(
-            render("{{ messages[0] | tojson(indent=1, sort_keys=true, ensure_ascii=true) }}", &json!([{"b": "é", "a": []}])).unwrap(),
+            render("{{ messages[0] | tojson }}", &value).unwrap(),
+            "{\"b\": \"<é\\u0001>\", \"a\": [1, 2.5, null, true]}"
+        );
+        assert_eq!(
+            render(
+                "{{ messages[0] | tojson(indent=1, sort_keys=true, ensure_ascii=true) }}",
+                &json!([{"b": "é", "a": []}])
+            )
+            .unwrap(),
             "{\n \"a\": [],\n \"b\": \"\\u00e9\"\n}"
         );
     }

@@ -13,7 +13,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 fn options(py: Python<'_>, json: &str) -> PyResult<prepare::Options> {
-    serde_json::from_str(json).map_err(|error| crate::errors::raise(py, "UsageError", "the data options cannot be read", None, Some(&error.to_string()), None))
+    serde_json::from_str(json).map_err(|error| {
+        crate::errors::raise(py, "UsageError", "the data options cannot be read", None, Some(&error.to_string()), None)
+    })
 }
 
 /// Turns rows into ids, labels and prepared sets, for one model's tokenizer and chat template.
@@ -35,7 +37,9 @@ impl Preparer {
         options_json: &str,
     ) -> PyResult<Self> {
         let options = options(py, options_json)?;
-        let inner = detached(py, move || prepare::Preparer::new(&tokenizer_json, template.as_deref(), special_tokens, options))?;
+        let inner = detached(py, move || {
+            prepare::Preparer::new(&tokenizer_json, template.as_deref(), special_tokens, options)
+        })?;
         inner.map(|inner| Self { inner }).map_err(|error| from_data(py, &error))
     }
 
@@ -81,7 +85,9 @@ impl Preparer {
         })?;
         match outcome.map_err(|error| from_data(py, &error))? {
             Outcome::Used(row) => Ok((row.ids.into_pyarray(py), row.labels.into_pyarray(py), None)),
-            Outcome::Dropped(reason) => Ok((Vec::new().into_pyarray(py), Vec::new().into_pyarray(py), Some(reason.into()))),
+            Outcome::Dropped(reason) => {
+                Ok((Vec::new().into_pyarray(py), Vec::new().into_pyarray(py), Some(reason.into())))
+            }
         }
     }
 
@@ -118,7 +124,13 @@ fn optional(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
 }
 
 impl Preparer {
-    fn prepare(&self, py: Python<'_>, sources: Vec<Source>, output_dir: PathBuf, progress: Option<Py<PyAny>>) -> PyResult<String> {
+    fn prepare(
+        &self,
+        py: Python<'_>,
+        sources: Vec<Source>,
+        output_dir: PathBuf,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<String> {
         let mut failure = None;
         let report = detached(py, || {
             let mut last = Instant::now();
@@ -176,15 +188,25 @@ impl PreparedSet {
 
     /// Tokens of each of these windows.
     #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "numpy.typing.NDArray[numpy.int64]")]
-    fn window_tokens<'py>(&self, py: Python<'py>, windows: PyReadonlyArray1<'py, i64>) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let counts = indices(py, &windows)?.into_iter().map(|w| self.inner.window_tokens(w)).collect::<Result<Vec<_>, _>>();
+    fn window_tokens<'py>(
+        &self,
+        py: Python<'py>,
+        windows: PyReadonlyArray1<'py, i64>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let counts =
+            indices(py, &windows)?.into_iter().map(|w| self.inner.window_tokens(w)).collect::<Result<Vec<_>, _>>();
         counts.map(|counts| counts.into_pyarray(py)).map_err(|error| from_data(py, &error))
     }
 
     /// Scored tokens of each of these windows.
     #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "numpy.typing.NDArray[numpy.int64]")]
-    fn window_scored<'py>(&self, py: Python<'py>, windows: PyReadonlyArray1<'py, i64>) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let counts = indices(py, &windows)?.into_iter().map(|w| self.inner.window_scored(w)).collect::<Result<Vec<_>, _>>();
+    fn window_scored<'py>(
+        &self,
+        py: Python<'py>,
+        windows: PyReadonlyArray1<'py, i64>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let counts =
+            indices(py, &windows)?.into_iter().map(|w| self.inner.window_scored(w)).collect::<Result<Vec<_>, _>>();
         counts.map(|counts| counts.into_pyarray(py)).map_err(|error| from_data(py, &error))
     }
 
@@ -197,7 +219,12 @@ impl PreparedSet {
         &self,
         py: Python<'py>,
         windows: PyReadonlyArray1<'py, i64>,
-    ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray2<i64>>)> {
+    ) -> PyResult<(
+        Bound<'py, PyArray1<i64>>,
+        Bound<'py, PyArray1<i64>>,
+        Bound<'py, PyArray1<i64>>,
+        Bound<'py, PyArray2<i64>>,
+    )> {
         let windows = indices(py, &windows)?;
         let batch = detached(py, || self.inner.batch(&windows))?.map_err(|error| from_data(py, &error))?;
         let segments = batch.segments.into_pyarray(py);
@@ -216,7 +243,9 @@ fn indices(py: Python<'_>, windows: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<
         .as_array()
         .iter()
         .map(|&window| {
-            usize::try_from(window).map_err(|_| crate::errors::raise(py, "UsageError", &format!("there is no window {window}"), None, None, None))
+            usize::try_from(window).map_err(|_| {
+                crate::errors::raise(py, "UsageError", &format!("there is no window {window}"), None, None, None)
+            })
         })
         .collect()
 }
@@ -224,7 +253,14 @@ fn indices(py: Python<'_>, windows: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<
 /// Items at positions `start..stop` of the order of one epoch: a permutation of `0..n` that needs no memory.
 #[pyfunction]
 #[pyo3(signature = (n, seed, epoch, start, stop) -> "numpy.typing.NDArray[numpy.int64]")]
-pub fn shuffled(py: Python<'_>, n: u64, seed: u64, epoch: u64, start: u64, stop: u64) -> PyResult<Bound<'_, PyArray1<i64>>> {
+pub fn shuffled(
+    py: Python<'_>,
+    n: u64,
+    seed: u64,
+    epoch: u64,
+    start: u64,
+    stop: u64,
+) -> PyResult<Bound<'_, PyArray1<i64>>> {
     if start > stop || stop > n {
         let what = format!("positions {start}..{stop} are not inside 0..{n}");
         return Err(crate::errors::raise(py, "UsageError", &what, None, None, None));

@@ -38,14 +38,7 @@ pub fn from_data(py: Python<'_>, error: &Error) -> PyErr {
         Kind::Resource => "ResourceError",
         Kind::Usage => "UsageError",
     };
-    raise(
-        py,
-        name,
-        &error.what,
-        error.location.as_deref(),
-        error.why.as_deref(),
-        error.fix.as_deref(),
-    )
+    raise(py, name, &error.what, error.location.as_deref(), error.why.as_deref(), error.fix.as_deref())
 }
 
 /// Run work without the GIL; a panic becomes `InternalError`, which `except Exception` sees.

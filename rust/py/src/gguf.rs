@@ -19,7 +19,9 @@ pub struct Gguf {
 impl Gguf {
     fn raise(py: Python<'_>, path: &str, error: &Error) -> PyErr {
         match error {
-            Error::Open(why) => raise(py, "GgufError", "the GGUF file cannot be opened", Some(path), Some(why), Some("check the path")),
+            Error::Open(why) => {
+                raise(py, "GgufError", "the GGUF file cannot be opened", Some(path), Some(why), Some("check the path"))
+            }
             Error::Malformed { offset, what } => raise(
                 py,
                 "GgufError",
@@ -28,7 +30,14 @@ impl Gguf {
                 Some(what),
                 Some("get the file again"),
             ),
-            Error::Unsupported(what) => raise(py, "GgufError", what, Some(path), None, Some("convert the file with llama.cpp, or use another one")),
+            Error::Unsupported(what) => raise(
+                py,
+                "GgufError",
+                what,
+                Some(path),
+                None,
+                Some("convert the file with llama.cpp, or use another one"),
+            ),
         }
     }
 }
@@ -74,7 +83,9 @@ impl Gguf {
     #[pyo3(signature = () -> "list[tuple[str, list[int], str]]")]
     fn tensors(&self) -> Vec<(String, Vec<usize>, String)> {
         let tensors = self.inner.tensors.iter();
-        tensors.map(|tensor| (tensor.name.clone(), tensor.shape.clone(), format!("{:?}", tensor.kind).to_uppercase())).collect()
+        tensors
+            .map(|tensor| (tensor.name.clone(), tensor.shape.clone(), format!("{:?}", tensor.kind).to_uppercase()))
+            .collect()
     }
 
     /// A tensor's bytes in row order as `dtype` (float32, bfloat16 or float16), little endian.
@@ -82,9 +93,22 @@ impl Gguf {
     /// `rotary_heads` is the number of heads of a query or key projection whose rows llama.cpp interleaved; they
     /// are put back into the order that transformers has. 0 leaves the rows as they are.
     #[pyo3(signature = (name, dtype="float32", rotary_heads=0) -> "numpy.typing.NDArray[numpy.uint8]")]
-    fn tensor<'py>(&self, py: Python<'py>, name: &str, dtype: &str, rotary_heads: usize) -> PyResult<Bound<'py, PyArray1<u8>>> {
+    fn tensor<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        dtype: &str,
+        rotary_heads: usize,
+    ) -> PyResult<Bound<'py, PyArray1<u8>>> {
         let Some(tensor) = self.inner.tensors.iter().find(|tensor| tensor.name == name) else {
-            return Err(raise(py, "GgufError", &format!("the file has no tensor {name:?}"), Some(&self.path), None, None));
+            return Err(raise(
+                py,
+                "GgufError",
+                &format!("the file has no tensor {name:?}"),
+                Some(&self.path),
+                None,
+                None,
+            ));
         };
         let rows = tensor.shape[0];
         if rotary_heads > 0 && !rows.is_multiple_of(2 * rotary_heads) {
@@ -98,14 +122,23 @@ impl Gguf {
             }
             match dtype {
                 "float32" => Some(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()),
-                "bfloat16" => Some(values.iter().flat_map(|&value| half::bf16::from_f32(value).to_le_bytes()).collect()),
+                "bfloat16" => {
+                    Some(values.iter().flat_map(|&value| half::bf16::from_f32(value).to_le_bytes()).collect())
+                }
                 "float16" => Some(values.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()).collect()),
                 _ => None,
             }
         })?;
         match bytes {
             Some(bytes) => Ok(bytes.into_pyarray(py)),
-            None => Err(raise(py, "UsageError", &format!("dtype is {dtype:?}"), None, None, Some("float32, bfloat16 or float16"))),
+            None => Err(raise(
+                py,
+                "UsageError",
+                &format!("dtype is {dtype:?}"),
+                None,
+                None,
+                Some("float32, bfloat16 or float16"),
+            )),
         }
     }
 }
@@ -127,6 +160,13 @@ fn deinterleave(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
 /// tokenizer.json of a GGUF file's byte-level BPE tokenizer, from its lists and the name of its pre-tokenizer.
 #[pyfunction]
 #[pyo3(signature = (tokens: "collections.abc.Sequence[str]", types: "collections.abc.Sequence[int]", merges: "collections.abc.Sequence[str]", pre) -> "str")]
-pub fn gguf_tokenizer_json(py: Python<'_>, tokens: Vec<String>, types: Vec<i64>, merges: Vec<String>, pre: &str) -> PyResult<String> {
-    detached(py, || gguf_tokenizer::tokenizer_json(&tokens, &types, &merges, pre))?.map_err(|error| from_data(py, &error))
+pub fn gguf_tokenizer_json(
+    py: Python<'_>,
+    tokens: Vec<String>,
+    types: Vec<i64>,
+    merges: Vec<String>,
+    pre: &str,
+) -> PyResult<String> {
+    detached(py, || gguf_tokenizer::tokenizer_json(&tokens, &types, &merges, pre))?
+        .map_err(|error| from_data(py, &error))
 }

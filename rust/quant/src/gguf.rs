@@ -140,9 +140,14 @@ impl Gguf {
         let alignment = match metadata.get("general.alignment") {
             None => 32,
             Some(Value::Unsigned(n)) if n.is_power_of_two() && *n <= 1 << 16 => usize::try_from(*n).unwrap_or(32),
-            Some(_) => return Err(Error::Unsupported("general.alignment is not a power of two".into())),
+            Some(_) => {
+                return Err(Error::Unsupported("general.alignment is not a power of two".into()));
+            }
         };
-        let start = cursor.at.checked_next_multiple_of(alignment).ok_or_else(|| malformed(cursor.at, "the data's start overflows"))?;
+        let start = cursor
+            .at
+            .checked_next_multiple_of(alignment)
+            .ok_or_else(|| malformed(cursor.at, "the data's start overflows"))?;
         let tensors = place(heads, start, alignment, bytes.len())?;
         Ok(Self { bytes, metadata, tensors })
     }
@@ -170,14 +175,23 @@ fn place(heads: Vec<Head>, start: usize, alignment: usize, size: usize) -> Resul
         let (values, bytes) = tensor.kind.block();
         let row = tensor.shape.last().copied().unwrap_or(0);
         if row % values != 0 {
-            return Err(malformed(at, format!("rows of {name:?} hold {row} values, which are not whole blocks of {values}")));
+            return Err(malformed(
+                at,
+                format!("rows of {name:?} hold {row} values, which are not whole blocks of {values}"),
+            ));
         }
-        let length = tensor.shape.iter().try_fold(1usize, |all, &n| all.checked_mul(n)).and_then(|n| (n / values).checked_mul(bytes));
+        let length = tensor
+            .shape
+            .iter()
+            .try_fold(1usize, |all, &n| all.checked_mul(n))
+            .and_then(|n| (n / values).checked_mul(bytes));
         let begin = usize::try_from(offset).ok().filter(|o| o % alignment == 0).and_then(|o| start.checked_add(o));
         let range = begin.zip(length).and_then(|(begin, length)| Some(begin..begin.checked_add(length)?));
         match range {
             Some(range) if range.end <= size && !range.is_empty() => tensor.range = range,
-            _ => return Err(malformed(at, format!("the data of {name:?} lies outside the file or is misaligned"))),
+            _ => {
+                return Err(malformed(at, format!("the data of {name:?} lies outside the file or is misaligned")));
+            }
         }
         if !names.insert(name.clone()) {
             return Err(malformed(at, format!("the tensor {name:?} stands twice")));
@@ -187,7 +201,10 @@ fn place(heads: Vec<Head>, start: usize, alignment: usize, size: usize) -> Resul
     let mut by_place: Vec<&Tensor> = tensors.iter().collect();
     by_place.sort_by_key(|tensor| tensor.range.start);
     if let Some(pair) = by_place.windows(2).find(|pair| pair[0].range.end > pair[1].range.start) {
-        return Err(malformed(pair[1].range.start, format!("the tensors {:?} and {:?} overlap", pair[0].name, pair[1].name)));
+        return Err(malformed(
+            pair[1].range.start,
+            format!("the tensors {:?} and {:?} overlap", pair[0].name, pair[1].name),
+        ));
     }
     Ok(tensors)
 }
@@ -231,10 +248,9 @@ impl<'a> Cursor<'a> {
 
     /// A count of things of at least `size` bytes each, which must still be there.
     fn count(&self, count: u64, size: usize) -> Result<usize> {
-        usize::try_from(count)
-            .ok()
-            .filter(|&n| n <= self.left() / size)
-            .ok_or_else(|| malformed(self.at, format!("a count of {count} does not fit into the {} bytes left", self.left())))
+        usize::try_from(count).ok().filter(|&n| n <= self.left() / size).ok_or_else(|| {
+            malformed(self.at, format!("a count of {count} does not fit into the {} bytes left", self.left()))
+        })
     }
 
     fn text(&mut self) -> Result<String> {
@@ -271,7 +287,9 @@ impl<'a> Cursor<'a> {
                     4..=6 => 4,
                     8 | 10..=12 => 8,
                     9 => 12,
-                    other => return Err(malformed(self.at - 4, format!("there is no value type {other}"))),
+                    other => {
+                        return Err(malformed(self.at - 4, format!("there is no value type {other}")));
+                    }
                 };
                 let count = self.u64()?;
                 let count = self.count(count, size)?;
@@ -285,7 +303,9 @@ impl<'a> Cursor<'a> {
             10 => Value::Unsigned(self.u64()?),
             11 => Value::Signed(i64::from_le_bytes(self.array()?)),
             12 => Value::Float(f64::from_le_bytes(self.array()?)),
-            other => return Err(malformed(self.at - 4, format!("there is no value type {other}"))),
+            other => {
+                return Err(malformed(self.at - 4, format!("there is no value type {other}")));
+            }
         })
     }
 
@@ -304,7 +324,9 @@ impl<'a> Cursor<'a> {
         shape.reverse();
         let kind = self.u32()?;
         let kind = TensorType::from_number(kind).map_err(|kind| {
-            Error::Unsupported(format!("the tensor {name:?} is of type {kind}, which is not read; F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are"))
+            Error::Unsupported(format!(
+                "the tensor {name:?} is of type {kind}, which is not read; F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are"
+            ))
         })?;
         let offset = self.u64()?;
         Ok(Head { tensor: Tensor { name, shape, kind, range: 0..0 }, offset, at })

@@ -22,9 +22,26 @@ pub enum TensorType {
 
 /// Names of the types that GGUF numbers, for errors about those that are not read.
 const NAMES: [(u32, &str); 20] = [
-    (6, "Q5_0"), (7, "Q5_1"), (9, "Q8_1"), (10, "Q2_K"), (11, "Q3_K"), (12, "Q4_K"), (13, "Q5_K"), (14, "Q6_K"), (15, "Q8_K"),
-    (16, "IQ2_XXS"), (17, "IQ2_XS"), (18, "IQ3_XXS"), (19, "IQ1_S"), (20, "IQ4_NL"), (21, "IQ3_S"), (22, "IQ2_S"),
-    (23, "IQ4_XS"), (24, "I8"), (28, "F64"), (29, "IQ1_M"),
+    (6, "Q5_0"),
+    (7, "Q5_1"),
+    (9, "Q8_1"),
+    (10, "Q2_K"),
+    (11, "Q3_K"),
+    (12, "Q4_K"),
+    (13, "Q5_K"),
+    (14, "Q6_K"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (20, "IQ4_NL"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (24, "I8"),
+    (28, "F64"),
+    (29, "IQ1_M"),
 ];
 
 impl TensorType {
@@ -63,13 +80,15 @@ impl TensorType {
     pub fn dequantize(self, bytes: &[u8], output: &mut [f32]) {
         let (values, size) = self.block();
         let part = 1 << 16; // values a task: a multiple of every block
-        output.par_chunks_mut(part).zip(bytes.par_chunks(part / values * size)).for_each(|(output, bytes)| match self {
-            Self::F32 => plain::f32(bytes, output),
-            Self::F16 => plain::half(bytes, output),
-            Self::Bf16 => plain::brain(bytes, output),
-            Self::Q4_0 => q4::dequantize_0(bytes, output),
-            Self::Q4_1 => q4::dequantize_1(bytes, output),
-            Self::Q8_0 => q8_0::dequantize(bytes, output),
-        });
+        output.par_chunks_mut(part).zip(bytes.par_chunks(part / values * size)).for_each(
+            |(output, bytes)| match self {
+                Self::F32 => plain::f32(bytes, output),
+                Self::F16 => plain::half(bytes, output),
+                Self::Bf16 => plain::brain(bytes, output),
+                Self::Q4_0 => q4::dequantize_0(bytes, output),
+                Self::Q4_1 => q4::dequantize_1(bytes, output),
+                Self::Q8_0 => q8_0::dequantize(bytes, output),
+            },
+        );
     }
 }
