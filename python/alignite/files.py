@@ -57,5 +57,6 @@ def cannot_write(path: Path, error: OSError) -> ResourceError:
     return ResourceError(
         "cannot write" if error.errno is None else f"cannot write: {os.strerror(error.errno)}",
         where=str(path),
+        why=(str(error) or None) if error.errno is None else None,
         fix="check that the folder exists, is writable and has free space",
     )

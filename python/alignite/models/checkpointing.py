@@ -22,4 +22,8 @@ def enable_gradient_checkpointing(model: nn.Module, context_fn: ContextFn | None
     options: dict[str, Any] = {"use_reentrant": False}
     if context_fn is not None:
         options["context_fn"] = context_fn
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)  # type: ignore[operator]
+    inner: Any = model
+    if hasattr(inner, "activation_checkpointing_enable"):  # transformers' new name; the old one warns
+        inner.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)

@@ -26,8 +26,8 @@ class MergeReport:
 def merge_adapter(model: nn.Module, name: str = "default") -> MergeReport:
     """Add the adapter into the base weights and take it off its seats.
 
-    The sum is made in float32 and rounded once. On a bfloat16 base a small update drowns in that rounding; the
-    report says how much of it did.
+    The sum is made in float32 (float64 for such a base) and rounded once. On a bfloat16 base a small update
+    drowns in that rounding; the report says how much of it did.
 
     Raises:
         AdapterError: no such adapter, or one that is not an update of a weight.
@@ -43,7 +43,7 @@ def merge_adapter(model: nn.Module, name: str = "default") -> MergeReport:
     with torch.no_grad():
         for path, module in found.items():
             weight, delta = weight_of(module), deltas[path].detach()
-            wanted = weight.float() + delta
+            wanted = weight.to(torch.promote_types(weight.dtype, torch.float32)) + delta
             weight.copy_(wanted)
             if weight.dtype not in (torch.float32, torch.float64):
                 lost += float((weight.float() - wanted).square().sum())

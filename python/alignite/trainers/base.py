@@ -96,6 +96,8 @@ class Trainer:
         first = distributed.rank() == 0
         with run_lock(self.run_dir) if first else nullcontext():
             distributed.barrier()
+            if first:
+                checkpoint.sweep(self.run_dir)
             saved = resume.find(self.run_dir, self.args)
             self._settle_date(saved)
             config = resume.saved_config(self.args, self.peft_config)
@@ -134,7 +136,7 @@ class Trainer:
             torch.manual_seed(self.args.seed + distributed.rank())
             result = loop.run(saved)
             model.eval()
-            if first and (saved is None or not result.was_finished):
+            if first:  # also when the run was finished: it may have been killed before it came here
                 write_file(self.run_dir / CONFIG_FILE, self.args.to_yaml())
                 self.save_model(self.run_dir)
             distributed.barrier()

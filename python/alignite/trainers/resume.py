@@ -10,12 +10,15 @@ from typing import Any
 from alignite.config import TrainingConfig
 from alignite.errors import CheckpointError
 from alignite.peft import LoraConfig
+from alignite.training import distributed
 from alignite.training.checkpoint import Checkpoint, list_checkpoints, newest_valid, read_checkpoint
 
 log = logging.getLogger("alignite")
 
 # Logging, saving and where things stand do not change what is computed.
 _FREE = {"logging_steps", "save_steps", "save_total_limit", "eval_steps", "eval_data", "per_device_eval_batch_size"}
+# How an update is split over ranks and micro-batches is free too, as long as its size (global_batch_size) stays.
+_FREE |= {"per_device_train_batch_size", "gradient_accumulation_steps"}
 _FREE |= {"output_dir", "resume", "num_threads", "device", "data", "model", "logits_chunk_size"}
 
 
@@ -51,7 +54,9 @@ def find(run: Path, args: TrainingConfig) -> Checkpoint | None:
 
 def saved_config(args: TrainingConfig, peft_config: LoraConfig | None) -> dict[str, Any]:
     """The configuration as a checkpoint keeps it."""
-    return args.to_dict() | {"peft_config": None if peft_config is None else asdict(peft_config)}
+    size = args.per_device_train_batch_size * args.gradient_accumulation_steps * distributed.world()
+    adapter = None if peft_config is None else asdict(peft_config)
+    return args.to_dict() | {"peft_config": adapter, "global_batch_size": size}
 
 
 def check(saved: Checkpoint, config: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alignite.errors import AligniteError, CheckpointError
+from alignite.errors import AligniteError, CheckpointError, ResourceError
 from alignite.files import cannot_write, sync_file, sync_folder
 
 log = logging.getLogger("alignite")
@@ -71,8 +71,8 @@ def write_checkpoint(
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        save_weights(staging)
         try:
+            save_weights(staging)
             save_file(optimizer, staging / OPTIMIZER)
             save_file(random, staging / RANDOM)
         except SafetensorError as error:
@@ -91,17 +91,31 @@ def write_checkpoint(
             _discard(target)
         os.replace(staging, target)
         sync_folder(run)
+    except ResourceError:  # of save_weights, which says more than we could
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
     except OSError as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise cannot_write(target, error) from error
     return target
 
 
-def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints; 0 keeps all. A folder is renamed first, so it goes whole."""
+def prune(run: Path, keep: int, step: int) -> None:
+    """Delete all but the newest ``keep`` checkpoints up to ``step``; 0 keeps all.
+
+    Later ones are broken, or resume would have taken them: they are left alone and do not count. A folder is
+    renamed before it is deleted, so it goes whole.
+    """
     if keep > 0:
-        for folder in list_checkpoints(run)[keep:]:
+        for folder in [path for path in list_checkpoints(run) if _step_of(path) <= step][keep:]:
             _discard(folder)
+
+
+def sweep(run: Path) -> None:
+    """Delete what a killed process left half written or half deleted."""
+    for pattern in (f".{_PREFIX}*.tmp", f".trash-{_PREFIX}*"):
+        for folder in run.glob(pattern):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _discard(folder: Path) -> None:
@@ -113,12 +127,13 @@ def _discard(folder: Path) -> None:
 
 def list_checkpoints(run: Path) -> list[Path]:
     """Folders that look like checkpoints, newest step first."""
-    found = []
-    for path in run.glob(f"{_PREFIX}*"):
-        number = path.name.removeprefix(_PREFIX)
-        if path.is_dir() and number.isdecimal():
-            found.append((int(number), path))
-    return [path for _, path in sorted(found, reverse=True)]
+    found = [path for path in run.glob(f"{_PREFIX}*") if path.is_dir() and _step_of(path) >= 0]
+    return sorted(found, key=_step_of, reverse=True)
+
+
+def _step_of(folder: Path) -> int:
+    number = folder.name.removeprefix(_PREFIX)
+    return int(number) if number.isdecimal() else -1
 
 
 def newest_valid(run: Path) -> Checkpoint | None:

@@ -193,7 +193,7 @@ class Loop:
             }
             tensors = self.optimizer.state_tensors()
             checkpoint.write_checkpoint(self.run_dir, self.step, state, tensors, random, self.weights.save)
-            checkpoint.prune(self.run_dir, self.config.save_total_limit)
+            checkpoint.prune(self.run_dir, self.config.save_total_limit, self.step)
         distributed.barrier()
 
     def _restore(self, saved: checkpoint.Checkpoint) -> int:
