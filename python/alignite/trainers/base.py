@@ -22,7 +22,7 @@ from alignite.models.loading import load_model, save_model
 from alignite.peft import LoraConfig, adapter_parameters, apply_adapter, checkpoint_context_fn, save_adapter
 from alignite.peft.files import fill_adapter
 from alignite.trainers import resume
-from alignite.training import checkpoint, distributed
+from alignite.training import checkpoint, distributed, rng
 from alignite.training.lock import run_lock
 from alignite.training.loop import Loop, TrainResult, Weights
 from alignite.training.optim import Optimizer
@@ -133,7 +133,7 @@ class Trainer:
                 evaluate=evaluate,
                 saved_config=config,
             )
-            torch.manual_seed(self.args.seed + distributed.rank())
+            rng.seed(self.args.seed + distributed.rank())
             result = loop.run(saved)
             model.eval()
             if first:  # also when the run was finished: it may have been killed before it came here

@@ -13,6 +13,13 @@ from torch import Tensor
 from alignite.training import distributed
 
 
+def seed(value: int) -> None:
+    """Start Python's, numpy's and torch's generators of this rank."""
+    random.seed(value)
+    np.random.seed(value % 2**32)
+    torch.manual_seed(value)
+
+
 def capture() -> dict[str, Tensor]:
     """The states of Python's, numpy's and torch's generators, of every rank, as uint8 tensors."""
     mine = {"python": _bytes(_python_state()), "numpy": _bytes(_numpy_state()), "torch": torch.get_rng_state()}
@@ -26,7 +33,7 @@ def restore(states: dict[str, Tensor], fallback_seed: int) -> None:
     """Take up this rank's states; a rank that was not there then starts from the seed."""
     rank = distributed.rank()
     if f"torch.{rank}" not in states:
-        torch.manual_seed(fallback_seed * 1_000_003 + rank)
+        seed(fallback_seed * 1_000_003 + rank)
         return
     version, numbers, gauss = json.loads(states[f"python.{rank}"].numpy().tobytes())
     random.setstate((version, tuple(numbers), gauss))

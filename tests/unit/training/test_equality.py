@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import toy
 import torch
+import toy
 from torch import Tensor
 
 

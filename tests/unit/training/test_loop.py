@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toy
 import torch
+import toy
 from torch import Tensor
 
 import alignite.training
