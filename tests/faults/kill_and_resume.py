@@ -95,7 +95,7 @@ def child(body: Callable[[], None], kill_after: float | None = None) -> int:
             torch.set_num_threads(1)
             body()
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - a forked child must never return into its parent's code
             traceback.print_exc(file=sys.stdout)
         finally:
             sys.stdout.flush()

@@ -173,6 +173,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if missing:
             raise invalid(f"the manifest lacks {', '.join(sorted(missing))}")
         state = json.loads((folder / STATE).read_text())
+    except CheckpointError:
+        raise
     except FileNotFoundError as error:
         raise invalid(f"{Path(str(error.filename)).name} is missing") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
