@@ -166,7 +166,13 @@ class LoraConfig:
         taken["bias"] = taken.get("bias") or "none"
         for key in ("rank_pattern", "alpha_pattern"):
             taken[key] = taken.get(key) or {}
-        return cls(**taken)
+        try:
+            return cls(**taken)
+        except AdapterError as error:
+            error.where = error.where or where
+            raise
+        except TypeError as error:
+            raise AdapterError("a field has a value of the wrong type", where=where, why=str(error)) from error
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields that PEFT writes to adapter_config.json."""
