@@ -17,7 +17,12 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, kind: str) -> Non
     script = Path(__file__).with_name("kill_and_resume.py")
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path), kind],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(script.parent.parent),
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        },
         capture_output=True,
         text=True,
         timeout=250,
