@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from alignite.errors import ModelError, ResourceError
@@ -160,7 +161,7 @@ def save_model(model: nn.Module, folder: str | Path, source_folder: str | Path |
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
             os.replace(file, target / file.name)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ResourceError(
             "the model cannot be written", where=str(target), why=str(error), fix="check the path and the free space"
         ) from error
