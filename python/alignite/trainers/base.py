@@ -100,7 +100,7 @@ class Trainer:
                 checkpoint.sweep(self.run_dir)
             saved = resume.find(self.run_dir, self.args)
             self._settle_date(saved)
-            config = resume.saved_config(self.args, self.peft_config)
+            config = resume.saved_config(self.args, self.peft_config, self.model_folder)
             if saved is not None:
                 resume.check(saved, config)
             train = self._prepared(self._train_dataset, "prepared")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -52,11 +53,28 @@ def find(run: Path, args: TrainingConfig) -> Checkpoint | None:
     return saved
 
 
-def saved_config(args: TrainingConfig, peft_config: LoraConfig | None) -> dict[str, Any]:
-    """The configuration as a checkpoint keeps it."""
+def saved_config(args: TrainingConfig, peft_config: LoraConfig | None, model: Path | None) -> dict[str, Any]:
+    """The configuration as a checkpoint keeps it, with what decides the run besides: the update's size, the base."""
     size = args.per_device_train_batch_size * args.gradient_accumulation_steps * distributed.world()
     adapter = None if peft_config is None else asdict(peft_config)
-    return args.to_dict() | {"peft_config": adapter, "global_batch_size": size}
+    base = None if model is None else model_fingerprint(model)
+    return args.to_dict() | {"peft_config": adapter, "global_batch_size": size, "model_fingerprint": base}
+
+
+def model_fingerprint(folder: Path) -> str:
+    """A hash of a model folder's config, and of its weight files' sizes and of 16 blocks spread over each.
+
+    Another model's weights differ nearly everywhere, so blocks tell it apart without reading all of it.
+    """
+    found = hashlib.sha256()
+    for path in sorted((*folder.glob("config.json"), *folder.glob("*.safetensors"))):
+        size = path.stat().st_size
+        found.update(f"{path.name} {size}\n".encode())
+        with open(path, "rb") as handle:
+            for block in range(16):
+                handle.seek(size * block // 16)
+                found.update(handle.read(65536))
+    return found.hexdigest()[:32]
 
 
 def check(saved: Checkpoint, config: dict[str, Any]) -> None:

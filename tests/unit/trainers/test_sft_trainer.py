@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from tiny_model import make_model
 from transformers import AutoModelForCausalLM
 
@@ -191,6 +193,17 @@ def test_other_data_is_refused(model: Path, tmp_path: Path) -> None:
     train(model, tmp_path / "run")
     with pytest.raises(CheckpointError, match="the data has changed"):
         train(model, tmp_path / "run", ROWS[:-1], max_steps=6)
+
+
+def test_another_base_model_is_refused_and_a_moved_one_taken(model: Path, tmp_path: Path) -> None:
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    train(model, run)
+    shutil.copytree(model, moved)
+    assert train(moved, run, max_steps=6).step == 6
+    file = moved / "model.safetensors"
+    save_file({name: value * 1.01 for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="model_fingerprint"):
+        train(moved, run, max_steps=8)
 
 
 def test_a_broken_checkpoint_is_skipped_and_the_run_ends_the_same(
