@@ -49,7 +49,13 @@ def test_losses_are_trls(tmp_path: Path, kind: str, accumulation: int) -> None:
     script = Path(__file__).with_name("trl_sft.py")
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "model"), str(run / "prepared"), adapter, json.dumps(shared)],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        },
         capture_output=True,
         text=True,
         timeout=250,
