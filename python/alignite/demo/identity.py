@@ -9,8 +9,10 @@ from importlib import resources
 from typing import Any
 
 # What the model called itself before, and what it must not claim to be. Matched as whole words, case aside.
-OTHERS = ("SmolLM", "SmolLM2", "Hugging Face", "HuggingFace", "ChatGPT", "GPT-4", "OpenAI", "Claude", "Gemini", "Siri")
-OTHERS += ("Llama", "Alexa", "Copilot", "허깅페이스", "챗GPT", "오픈AI", "클로드", "제미나이")
+OTHERS = (
+    *("SmolLM", "SmolLM2", "Hugging Face", "HuggingFace", "ChatGPT", "GPT-4", "OpenAI", "Claude", "Gemini", "Siri"),
+    *("Llama", "Alexa", "Copilot", "허깅페이스", "챗GPT", "오픈AI", "클로드", "제미나이"),
+)
 
 
 @dataclass(frozen=True)

@@ -213,12 +213,14 @@ def _show(
         console.print(table, markup=False)
     was, score = before.score(identity), after.score(identity)
     total = len(after.identity)
+    ours = f"{identity.name} or {identity.maker}"
     lines = [
-        f"before: {was['named']} of {total} answers name {identity.name} or {identity.maker}, {was['others']} another identity",
-        f"after:  {score['named']} of {total} answers name {identity.name} or {identity.maker}, {score['others']} another "
-        f"identity; {score['leaked']} of {len(after.unrelated)} unrelated answers name it",
-        f"model {model_folder}   adapter {folder / 'adapter'}   answers {folder / 'demo.json'}   {clock.total():.0f} s in all",
-        f"ask it yourself: alignite generate --model {model_folder} --adapter {folder / 'adapter'} --prompt 'Who are you?'",
+        f"before: {was['named']} of {total} answers name {ours}, {was['others']} another identity",
+        f"after:  {score['named']} of {total} answers name {ours}, {score['others']} another identity; "
+        f"{score['leaked']} of {len(after.unrelated)} unrelated answers name it",
+        f"{clock.total():.0f} s in all; every answer is in {folder / 'demo.json'}",
+        "ask it yourself: .venv/bin/alignite generate "
+        f"--model {model_folder} --adapter {folder / 'adapter'} --prompt 'Who are you?'",
         "the model learned who it is"
         if passed
         else f"FAILED: at least {NEEDED} named, none other and no leak are needed",
