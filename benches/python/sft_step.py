@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def prepare(args: argparse.Namespace, work: Path) -> None:
     for window in windows:
         ids, labels, _, _ = prepared.arrays([window])
         rows.append({"input_ids": ids.tolist(), "labels": labels.tolist()})
-    (work / "rows.json").write_text(json.dumps({"model": str(model), "rows": rows}))
+    (work / "rows.json").write_text(json.dumps({"model": str(model), "rows": rows, "windows": windows}))
 
     import torch
 
@@ -136,8 +137,10 @@ def child(name: str, work: Path, args: argparse.Namespace) -> dict[str, Any]:
     batches = [rows[i : i + args.batch_size] for i in range(0, len(rows), args.batch_size)]
     if name.startswith("trl"):
         losses, seconds = run_trl(content["model"], work, batches, matched=name == "trl")
+    elif name == "alignite":
+        losses, seconds = run_alignite(content, work, args.batch_size)
     else:
-        make = {"alignite": alignite_step, "hand": hand_step, "frozen": frozen_step}[name]
+        make = {"hand": hand_step, "frozen": frozen_step}[name]
         step = make(content["model"], work)
         losses, seconds = [], []
         for batch in batches:
@@ -151,42 +154,58 @@ def child(name: str, work: Path, args: argparse.Namespace) -> dict[str, Any]:
     return {"losses": losses, "rates": rounded, "median": statistics.median(rates), "peak_gib": peak}
 
 
-def alignite_step(model: str, work: Path) -> Callable[[list[dict[str, Any]]], float]:
-    import numpy as np
-    import torch
+@dataclass(frozen=True)
+class Chosen:
+    """Some windows of a prepared set, in an order of their own."""
 
-    from alignite.config import TrainingConfig
-    from alignite.models.columns import compute_columns
+    prepared: Any
+    windows: Any
+    fingerprint: str = "bench"
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def window_tokens(self, indices: Any) -> Any:
+        return self.prepared.window_tokens(self.windows[indices])
+
+    def batch(self, indices: Any) -> Any:
+        return self.prepared.batch(self.windows[indices])
+
+
+def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[float], list[float]]:
+    """The house's own loop over the prepared windows, as SFTTrainer sets it up."""
+    import numpy as np
+
+    from alignite.config import SFTConfig
+    from alignite.data.prepared import PreparedSet
     from alignite.models.loading import load_model
     from alignite.objectives import SFTObjective
-    from alignite.peft import adapter_parameters, load_adapter
+    from alignite.peft import adapter_parameters, load_adapter, save_adapter
+    from alignite.training.loop import Loop, Weights
     from alignite.training.optim import Optimizer
-    from alignite.types import SftBatch
+    from alignite.training.source import PackedSource
 
-    policy = load_model(model)
+    policy = load_model(content["model"])
     load_adapter(policy, work / "adapter", trainable=True)
-    policy.train()
-    optimizer = Optimizer(adapter_parameters(policy), TrainingConfig(max_grad_norm=1.0))
-    objective = SFTObjective()
-
-    def step(batch: list[dict[str, Any]]) -> float:
-        lengths = [len(row["input_ids"]) for row in batch]
-        starts = np.cumsum([0, *lengths[:-1]])
-        packed = SftBatch(
-            torch.tensor([token for row in batch for token in row["input_ids"]]),
-            torch.tensor([label for row in batch for label in row["labels"]]),
-            torch.cat([torch.arange(length) for length in lengths]),
-            np.stack([starts, lengths, np.full(len(lengths), -1)], axis=1).astype(np.int64),
-            len(batch),
-        )
-        count = objective.counts(packed)["sft"]
-        output = objective.loss(compute_columns({"policy": policy}, packed, objective.columns), packed)
-        loss = output.terms["sft"].sum / count
-        loss.backward()
-        optimizer.step(RATE, optimizer.gradient_norm())
-        return float(loss.detach())
-
-    return step
+    rows = Chosen(PreparedSet(work / "prepared"), np.array(content["windows"]))
+    steps = len(rows) // size
+    config = SFTConfig(learning_rate=RATE, lr_scheduler_type="constant", max_steps=steps, save_steps=0)
+    loop = Loop(
+        models={"policy": policy},
+        objective=SFTObjective(),
+        source=PackedSource(rows, batch_size=size, max_tokens=512, shuffle=False, max_steps=steps),  # type: ignore[arg-type]
+        optimizer=Optimizer(adapter_parameters(policy), config),
+        config=config,
+        weights=Weights(save=lambda folder: save_adapter(policy, folder), load=lambda _: None),
+        run_dir=work / "run",
+    )
+    (work / "run").mkdir(exist_ok=True)
+    loop.run()
+    lines = [json.loads(line) for line in (work / "run" / "metrics.jsonl").read_text().splitlines()]
+    tokens = np.diff([0, *(line["num_tokens"] for line in lines)])
+    return [line["loss"] for line in lines], [
+        float(count) / line["tokens_per_second"] for count, line in zip(tokens, lines, strict=True)
+    ]
 
 
 def _unpadded(body: Any, head: Any, batch: list[dict[str, Any]], train: Callable[[Any], None]) -> float:

@@ -188,9 +188,14 @@ class TrainingConfig(Options):
 
     num_train_epochs: float = option(default=3.0, help="passes over the data, unless max_steps is given")
     max_steps: int = option(default=-1, help="updates to make; -1 means num_train_epochs")
-    per_device_train_batch_size: int = option(default=8, help="windows in a micro-batch")
+    per_device_train_batch_size: int = option(default=8, help="windows in a batch")
     per_device_eval_batch_size: int = option(default=8, help="windows in an evaluation batch")
-    gradient_accumulation_steps: int = option(default=1, help="micro-batches in an update")
+    gradient_accumulation_steps: int = option(default=1, help="batches in an update")
+    micro_batch_tokens: int = option(
+        default=0,
+        help="tokens in a forward pass: a batch with more is split, with the same result; 0 means 512 on a CPU, no "
+        "limit on a GPU",
+    )
     learning_rate: float = option(default=2e-5, help="peak learning rate")
     lr_scheduler_type: str = option(
         default="linear", help="learning-rate schedule", choices=("linear", "cosine", "constant")
@@ -205,7 +210,7 @@ class TrainingConfig(Options):
     dtype: str = option(default="float32", help="the base model's dtype", choices=("float32", "bfloat16"))
     device: str = option(default="auto", help="auto, cpu, cuda or cuda:N")
     gradient_checkpointing: bool = option(default=False, help="recompute layers in the backward pass to save memory")
-    logits_chunk_size: int = option(default=512, help="scored positions whose logits exist at one time")
+    logits_chunk_size: int = option(default=256, help="scored positions whose logits exist at one time")
     shuffle: bool = option(
         default=True, help="read windows in a random order, another one each epoch; false keeps the files' order"
     )
@@ -247,11 +252,12 @@ class TrainingConfig(Options):
     def _bounds(self) -> list[tuple[tuple[str, ...], float, bool]]:
         counts = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
         sizes = ("logging_steps", "logits_chunk_size", "lora_r")
-        rest = ("warmup_steps", "save_steps", "eval_steps", "save_total_limit", "num_threads", "seed", "max_grad_norm")
+        limits = ("micro_batch_tokens", "num_threads", "max_grad_norm")
+        rest = ("warmup_steps", "save_steps", "eval_steps", "save_total_limit", "seed")
         decays = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "lora_dropout", "warmup_ratio")
         return [
             ((*counts, *sizes), 1, True),
-            ((*rest, *decays), 0, True),
+            ((*rest, *limits, *decays), 0, True),
             (("num_train_epochs", "adam_epsilon", "lora_alpha"), 0, False),
         ]
 

@@ -22,7 +22,7 @@ def evaluate_loss(
     objective: Objective,
     *,
     batch_size: int = 8,
-    chunk_size: int = 512,
+    chunk_size: int = 256,
     prefix: str = "eval_",
 ) -> dict[str, float]:
     """``eval_loss`` and the objective's metrics, each the mean over all that it counts in the set.

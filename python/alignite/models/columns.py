@@ -17,7 +17,7 @@ SCORED = ("logp", "entropy", "is_top1")
 
 
 def compute_columns(
-    models: Mapping[str, nn.Module], batch: Any, wanted: frozenset[str], *, chunk_size: int = 512
+    models: Mapping[str, nn.Module], batch: Any, wanted: frozenset[str], *, chunk_size: int = 256
 ) -> dict[str, Tensor]:
     """Columns by name, each (scored,) float32 in the flat order of ``labels != IGNORE``.
 

@@ -166,6 +166,10 @@ class Trainer:
             name = "cuda" if torch.cuda.is_available() else "cpu"
         return torch.device(name)
 
+    def micro_batch_tokens(self) -> int | None:
+        """Tokens in a forward pass: the config's, or what suits the device (benches/RESULTS.md)."""
+        return self.args.micro_batch_tokens or (512 if self._device().type == "cpu" else None)
+
     def _settle_date(self, saved: checkpoint.Checkpoint | None) -> None:
         """Today, at the first run; the same day ever after."""
         if getattr(self.args, "template_date", "") is None:

@@ -19,7 +19,7 @@ log = logging.getLogger("alignite")
 # Logging, saving and where things stand do not change what is computed.
 _FREE = {"logging_steps", "save_steps", "save_total_limit", "eval_steps", "eval_data", "per_device_eval_batch_size"}
 # How an update is split over ranks and micro-batches is free too, as long as its size (global_batch_size) stays.
-_FREE |= {"per_device_train_batch_size", "gradient_accumulation_steps"}
+_FREE |= {"per_device_train_batch_size", "gradient_accumulation_steps", "micro_batch_tokens"}
 _FREE |= {"output_dir", "resume", "num_threads", "device", "data", "model", "logits_chunk_size"}
 
 

@@ -51,6 +51,7 @@ class SFTTrainer(Trainer):
                 prepared,
                 batch_size=config.per_device_train_batch_size,
                 accumulation=config.gradient_accumulation_steps,
+                max_tokens=self.micro_batch_tokens(),
                 seed=config.seed,
                 shuffle=config.shuffle,
                 rank=distributed.rank(),

@@ -13,6 +13,8 @@ from alignite.native.data import shuffled
 from alignite.types import Update
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from alignite.data.prepared import PreparedSet
 
 
@@ -24,7 +26,9 @@ class PackedSource:
 
     Args:
         prepared: the windows.
-        batch_size: windows in a micro-batch. ``accumulation``: micro-batches of a rank in an update.
+        batch_size: windows in a batch. ``accumulation``: batches of a rank in an update.
+        max_tokens: a batch with more is split into micro-batches of whole windows, which gives the same update in
+            less memory (and, on a CPU, in less time: activations stay in the caches); None means never.
         seed, shuffle: of the order; another permutation each epoch.
         rank, world: which part of every update is this process's.
         epochs: passes over the set; ``max_steps`` wins when it is positive.
@@ -36,6 +40,7 @@ class PackedSource:
         *,
         batch_size: int,
         accumulation: int = 1,
+        max_tokens: int | None = None,
         seed: int = 0,
         shuffle: bool = True,
         rank: int = 0,
@@ -44,7 +49,7 @@ class PackedSource:
         max_steps: int = -1,
     ) -> None:
         self._prepared = prepared
-        self._batch_size = batch_size
+        self._batch_size, self._max_tokens = batch_size, max_tokens
         self._per_update = batch_size * accumulation * world
         self._rank, self._world = rank, world
         self._seed, self._shuffle = seed, shuffle
@@ -68,9 +73,18 @@ class PackedSource:
         self._updates += 1
         self._num_tokens += int(self._prepared.window_tokens(windows).sum())
         mine = windows[self._rank :: self._world]
-        parts = [mine[start : start + self._batch_size] for start in range(0, len(mine), self._batch_size)]
-        batches = [self._prepared.batch(part) for part in parts]
+        batches = [self._prepared.batch(part) for part in self._split(mine)]
         return Update(batches, self._epoch + stop / count, self._num_tokens)
+
+    def _split(self, windows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        borders, held = [], 0
+        for index, tokens in enumerate(self._prepared.window_tokens(windows).tolist()):
+            too_many = self._max_tokens is not None and held + tokens > self._max_tokens
+            if index > 0 and (index % self._batch_size == 0 or too_many):
+                borders.append(index)
+                held = 0
+            held += tokens
+        return np.split(windows, borders) if len(windows) else []
 
     def after_update(self, metrics: Mapping[str, float]) -> None:
         return

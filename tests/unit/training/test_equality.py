@@ -36,6 +36,15 @@ def test_accumulation_changes_nothing(
     same(toy.one_update(tmp_path / "split", rows, **options), whole)
 
 
+@pytest.mark.parametrize("tokens", [1, 20, 45])
+def test_micro_batches_of_a_few_tokens_change_nothing(
+    tmp_path: Path, whole: tuple[float, dict[str, Tensor]], tokens: int
+) -> None:
+    rows = toy.ToySet([[row] for row in toy.eight_rows()])
+    options = {"per_device_train_batch_size": 8, "micro_batch_tokens": tokens}
+    same(toy.one_update(tmp_path / "split", rows, **options), whole)
+
+
 def test_packing_changes_nothing(tmp_path: Path, whole: tuple[float, dict[str, Tensor]]) -> None:
     rows = toy.eight_rows()
     packed = toy.ToySet([rows[:3], rows[3:4], rows[4:8]])

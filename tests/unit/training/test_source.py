@@ -64,6 +64,17 @@ def test_any_split_covers_the_same_windows_in_each_update(batch: int, accumulati
     assert [sorted(flat(ranks)) for ranks in zip(*parts, strict=True)] == whole
 
 
+def test_a_batch_with_too_many_tokens_is_split_between_windows() -> None:
+    lengths = [3, 3, 3, 9, 2, 2, 2, 2]
+    prepared = toy.ToySet([[([n] + [1] * (length - 1), [-100] * length)] for n, length in enumerate(lengths)])
+    source = PackedSource(prepared, batch_size=4, accumulation=2, max_tokens=6, shuffle=False)  # type: ignore[arg-type]
+    update = source.next_update()
+    assert update is not None
+    found = [[int(batch.input_ids[start]) for start, _, _ in batch.segments] for batch in update.batches]
+    # A window of its own exceeds the limit alone; the border between the two batches stays.
+    assert found == [[0, 1], [2], [3], [4, 5, 6], [7]]
+
+
 def test_a_last_update_smaller_than_the_ranks_leaves_some_without_rows() -> None:
     updates = [make(9, batch_size=4, world=2, rank=rank, epochs=1) for rank in range(2)]
     for source in updates:

@@ -103,6 +103,7 @@ def make_loop(run: Path, model: nn.Module, rows: ToySet, objective: Any = None, 
         rows,  # type: ignore[arg-type]
         batch_size=config.per_device_train_batch_size,
         accumulation=config.gradient_accumulation_steps,
+        max_tokens=config.micro_batch_tokens or None,
         seed=config.seed,
         shuffle=config.shuffle,
         rank=distributed.rank(),
