@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from alignite.models.linear import product
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -55,9 +57,7 @@ class Head:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(n, hidden) to fresh float32 (n, vocabulary)."""
-        logits = hidden @ self.weight.T
-        if self.bias is not None:
-            logits = logits + self.bias
+        logits = product(hidden, self.weight, self.bias)
         logits = logits.to(_accumulator(logits.dtype))
         if self.scale != 1.0:
             logits = logits.mul_(self.scale)
@@ -121,13 +121,15 @@ def _forward(
         lse = logits.logsumexp(-1)
         logp = chosen - lse
         entropy = lse - torch.linalg.vecdot((logits - lse[:, None]).exp_(), logits)
-        direction = _residual(head, logits, targets, None).to(hidden.dtype) @ head.weight if want_direction else None
+        direction = (
+            product(_residual(head, logits, targets, None).to(hidden.dtype), head.weight.T) if want_direction else None
+        )
         return logp, entropy, is_top1, direction
     # The hot path: three passes over the chunk (max, exp, sum), and one product for the direction and the entropy.
     weights = logits.sub_(top[:, None]).exp_()
     total = weights.sum(-1)
     lse = total.log() + top
-    mean = (weights.to(hidden.dtype) @ head.weight).div_(total[:, None].to(hidden.dtype))
+    mean = product(weights.to(hidden.dtype), head.weight.T).div_(total[:, None].to(hidden.dtype))
     entropy = lse - head.scale * torch.linalg.vecdot(mean.to(lse.dtype), hidden.to(lse.dtype))
     if head.bias is not None:
         entropy = entropy - head.scale * (weights @ head.bias.to(lse.dtype)) / total
@@ -185,8 +187,8 @@ class _TrainableHead(torch.autograd.Function):
             part = slice(start, start + ctx.chunk_size)
             residual = _residual(head, head.logits(hidden[part]), targets[part], grads[0][part])
             residual = residual.to(hidden.dtype)
-            torch.mm(residual, weight, out=d_hidden[part])
-            d_weight.addmm_(residual.T, hidden[part])
+            d_hidden[part] = product(residual, weight.T)
+            d_weight += product(residual.T, hidden[part].T)
             if d_bias is not None:
                 d_bias += residual.sum(0)
         return d_hidden, d_weight, d_bias, None, None, None

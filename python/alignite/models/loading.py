@@ -14,6 +14,7 @@ from torch import nn
 
 from alignite.errors import ModelError, ResourceError
 from alignite.models import attention
+from alignite.models.linear import use_fast_linears
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 TOKENIZER_FILES = (
@@ -74,6 +75,7 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
     _check_weights(model, info, path)
     if attention.refusal(model) is None:
         model.set_attn_implementation(attention.NAME)
+    use_fast_linears(model)
     return cast("nn.Module", model.to(device).eval())
 
 

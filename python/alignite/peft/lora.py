@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from alignite.errors import AdapterError
+from alignite.models.linear import linear, product
 from alignite.peft.config import LoraConfig
 from alignite.peft.seat import AdapterModule, is_linear, set_active, take_seat, weight_of
 from alignite.types import LowRank
@@ -78,10 +79,10 @@ class FusedLinear:
             a = torch.cat([update.a for update in updates])
             b = torch.cat([update.b * update.scale for update in updates], dim=1)
             scale, dropout = 1.0, 0.0
-        if weight.requires_grad or (bias is not None and bias.requires_grad):
-            y = nn.functional.linear(x, weight, bias)
+        if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
             dropped = nn.functional.dropout(x, dropout) if dropout else x
-            return y + scale * (dropped @ a.to(x.dtype).T @ b.to(x.dtype).T)
+            update = linear(linear(dropped, a.to(x.dtype)), b.to(x.dtype))
+            return linear(x, weight, bias) + scale * update
         flat = x.reshape(-1, x.shape[-1])
         return cast("Tensor", _LoraLinear.apply(flat, weight, bias, a, b, scale, dropout)).view(*x.shape[:-1], -1)
 
@@ -94,8 +95,8 @@ class _LoraLinear(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float, dropout: float
     ) -> Tensor:
         mask = torch.rand_like(x, dtype=torch.float32) >= dropout if dropout else None
-        t = _dropped(x, mask, dropout) @ a.to(x.dtype).T
-        y = x @ weight.T if bias is None else torch.addmm(bias, x, weight.T)
+        t = product(_dropped(x, mask, dropout), a.to(x.dtype))
+        y = product(x, weight, bias)
         y.addmm_(t, b.to(x.dtype).T, alpha=scale)
         ctx.save_for_backward(x, weight, a, b, t, mask)
         ctx.scale, ctx.dropout = scale, dropout
@@ -105,16 +106,16 @@ class _LoraLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, a, b, t, mask = ctx.saved_tensors
         g = grads[0]
-        gb = g @ b.to(g.dtype)
-        d_b = (g.T @ t).mul_(ctx.scale).to(b.dtype)
-        d_a = (gb.T @ _dropped(x, mask, ctx.dropout)).mul_(ctx.scale).to(a.dtype)
+        gb = product(g, b.to(g.dtype).T)
+        d_b = product(t.T, g.T).T.mul(ctx.scale).to(b.dtype)
+        d_a = product(gb.T, _dropped(x, mask, ctx.dropout).T).mul_(ctx.scale).to(a.dtype)
         d_x = None
         if ctx.needs_input_grad[0]:
-            d_x = g @ weight
+            d_x = product(g, weight.T)
             if mask is None:
                 d_x.addmm_(gb, a.to(g.dtype), alpha=ctx.scale)
             else:
-                d_x.addcmul_(gb @ a.to(g.dtype), mask.to(g.dtype), value=ctx.scale / (1.0 - ctx.dropout))
+                d_x.addcmul_(product(gb, a.to(g.dtype).T), mask.to(g.dtype), value=ctx.scale / (1.0 - ctx.dropout))
         return d_x, None, None, d_a, d_b, None, None
 
 

@@ -33,7 +33,7 @@ print(SFTTrainer(folder / "model", config, rows, eval_dataset=rows[:2]).train().
     for command in ([str(script), str(tmp_path), "one", "4"], [*torchrun, "two", "2"]):
         done = subprocess.run([sys.executable, *command], env=plain, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-        assert set(done.stdout.split()) == {"5"}
+        assert set(done.stdout.split()) <= {"5", "55"}, done.stdout  # two ranks may write into one line
     runs = [
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
