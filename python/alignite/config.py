@@ -8,6 +8,7 @@ checked here, once.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -91,19 +92,20 @@ def config_class(cls: type[Any]) -> Any:
     return made
 
 
-def unknown_option(name: str, known: list[str], where: str | None = None) -> ConfigError:
+def unknown_option(name: str, known: list[str], where: str | None = None, prefix: str = "") -> ConfigError:
     """The error for an option that does not exist: what says the same here, or what is nearly called so."""
     plain = name.replace("-", "_")
-    if plain in known:
-        return ConfigError(f"unknown option {name!r}", where=where, fix=f"options are written {plain!r}")
-    if plain in ELSEWHERE:
-        return ConfigError(f"unknown option {name!r}", where=where, fix=f"alignite calls this {ELSEWHERE[plain]}")
+    here = ELSEWHERE.get(plain, "")
     near = get_close_matches(plain, known, 1, 0.6)
-    return ConfigError(
-        f"unknown option {name!r}",
-        where=where,
-        fix=f"did you mean {near[0]!r}?" if near else "see the command's --help for the options there are",
-    )
+    if plain in known:
+        fix = f"options are written with underscores: {prefix}{plain}"
+    elif here.startswith("nothing") or here.partition(":")[0] in known:
+        fix = f"alignite calls this {here}"
+    elif near:
+        fix = f"did you mean {prefix}{near[0]}?"
+    else:
+        fix = "see the command's --help for the options there are"
+    return ConfigError(f"unknown option {prefix}{name}", where=where, fix=fix)
 
 
 def coerce(name: str, kind: Any, value: Any) -> Any:
@@ -120,7 +122,7 @@ def coerce(name: str, kind: Any, value: Any) -> Any:
         items = value if isinstance(value, list | tuple) else [value]
         return [coerce(name, get_args(kind)[0], item) for item in items]
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-    wrong = ConfigError(f"{name} is {value!r}, which is not {words}", where=name)
+    wrong = ConfigError(f"{name} is {value!r}", fix=f"it must be {words}")
     if kind is bool:
         text = str(value).lower()
         if text not in ("true", "false"):
@@ -153,9 +155,7 @@ class Options:
         for item in fields(self):  # type: ignore[arg-type]
             choices, value = item.metadata["choices"], getattr(self, item.name)
             if choices is not None and value not in choices:
-                raise ConfigError(
-                    f"{item.name} is {value!r}", where=item.name, fix=f"it is one of {', '.join(choices)}"
-                )
+                raise ConfigError(f"{item.name} is {value!r}", fix=f"it is one of {', '.join(choices)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Every option by name, in order."""
@@ -175,6 +175,17 @@ class Options:
             ConfigError: an unknown name, or a value of another type.
         """
         return cls(**values)
+
+
+def _check_bound(name: str, value: float, low: float, inclusive: bool) -> None:
+    if not (low <= value < math.inf) or (value == low and not inclusive):
+        raise ConfigError(f"{name} is {value}", fix=f"it must be {'at least' if inclusive else 'above'} {low}")
+
+
+def _check_device(device: str) -> None:
+    kind, colon, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (colon and not (kind == "cuda" and index.isdecimal())):
+        raise ConfigError(f"device is {device!r}", fix="it must be auto, cpu, cuda or cuda:N")
 
 
 @config_class
@@ -237,17 +248,13 @@ class TrainingConfig(Options):
         for names, low, inclusive in self._bounds():
             for name in names:
                 value = getattr(self, name)
-                if not (value >= low if inclusive else value > low) or value != value or abs(value) == float("inf"):
-                    bound = f"at least {low}" if inclusive else f"above {low}"
-                    raise ConfigError(f"{name} is {value}, which must be {bound}", where=name)
-        for name, top in (("adam_beta1", 1.0), ("adam_beta2", 1.0), ("lora_dropout", 1.0), ("warmup_ratio", 1.0)):
+                _check_bound(name, value, low, inclusive)
+        for name, top in (("adam_beta1", 1), ("adam_beta2", 1), ("lora_dropout", 1), ("warmup_ratio", 1)):
             if getattr(self, name) >= top:
-                raise ConfigError(f"{name} is {getattr(self, name)}, which must be below {top}", where=name)
+                raise ConfigError(f"{name} is {getattr(self, name)}", fix=f"it must be below {top}")
         if self.max_steps == 0 or self.max_steps < -1:
-            raise ConfigError(f"max_steps is {self.max_steps}", where="max_steps", fix="a number above 0, or -1")
-        device = self.device.partition(":")[0]
-        if device not in ("auto", "cpu", "cuda"):
-            raise ConfigError(f"device is {self.device!r}", where="device", fix="auto, cpu, cuda or cuda:N")
+            raise ConfigError(f"max_steps is {self.max_steps}", fix="it must be above 0, or -1 for num_train_epochs")
+        _check_device(self.device)
 
     def _bounds(self) -> list[tuple[tuple[str, ...], float, bool]]:
         counts = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
@@ -282,11 +289,10 @@ class SFTConfig(TrainingConfig):
 
     def validate(self) -> None:
         super().validate()
-        if self.max_length < 2:
-            raise ConfigError(f"max_length is {self.max_length}, which must be at least 2", where="max_length")
+        _check_bound("max_length", self.max_length, 2, True)
         if (self.prompt_column is None) != (self.completion_column is None):
             given = "prompt_column" if self.prompt_column is not None else "completion_column"
-            raise ConfigError(f"{given} is given alone", where=given, fix="give prompt_column and completion_column")
+            raise ConfigError(f"{given} is given alone", fix="give prompt_column and completion_column")
 
 
 @config_class
@@ -309,11 +315,17 @@ class GenerateConfig(Options):
     dtype: str = option(default="float32", help="dtype of the model", choices=("float32", "bfloat16"))
     device: str = option(default="auto", help="auto, cpu, cuda or cuda:N")
 
-    def resolved_device(self) -> str:
-        """``auto`` as the device that is there."""
-        import torch
-
-        return self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    def validate(self) -> None:
+        super().validate()
+        for name in ("max_new_tokens", "batch_size"):
+            _check_bound(name, getattr(self, name), 1, True)
+        for name in ("temperature", "top_k", "seed"):
+            _check_bound(name, getattr(self, name), 0, True)
+        for name in ("top_p", "repetition_penalty"):
+            _check_bound(name, getattr(self, name), 0, False)
+        if self.top_p > 1:
+            raise ConfigError(f"top_p is {self.top_p}", fix="it must be at most 1")
+        _check_device(self.device)
 
 
 @config_class

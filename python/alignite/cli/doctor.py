@@ -20,7 +20,11 @@ EXTRAS = ("peft", "trl", "datasets")
 
 
 def run(argv: Sequence[str]) -> int:
-    """Show versions, hardware and a self-test of the Rust core; ends with 70 when something needed is broken."""
+    """Show versions, hardware and a self-test of the Rust core.
+
+    Returns:
+        0 when alignite is usable here, 6 when only the folder cannot be written, 70 when something needed is broken.
+    """
     _, as_json = parse(DoctorConfig, "doctor", "Show what this machine has and whether alignite works on it.", argv)
     found: dict[str, Any] = {
         "python": platform.python_version(),
@@ -29,24 +33,31 @@ def run(argv: Sequence[str]) -> int:
         "extras": {name: _version(name) for name in EXTRAS},
         "cpus": os.cpu_count(),
         "cpu_features": _cpu_features(),
+        "nvrtc": _nvrtc(),
         "memory_gib": _memory(),
         "disk_free_gib": round(shutil.disk_usage(".").free / 2**30, 1),
     }
-    problems: list[str] = []
-    for name, check in (("rust_core", _rust_core), ("torch_backend", _torch), ("working_folder", _writable)):
+    problems: list[dict[str, str]] = []
+    for name, check, fix in (
+        ("rust_core", _rust_core, "pip install --force-reinstall alignite, or `make setup` in a checkout"),
+        ("torch_backend", _torch, "pip install --force-reinstall torch"),
+        ("working_folder", _writable, "change to a folder that you may write, with free space"),
+    ):
         try:
             found[name] = check()
         except Exception as error:  # noqa: BLE001 - the doctor reports whatever is broken
             found[name] = f"broken: {error}"
-            problems.append(f"{name}: {error}")
+            problems.append({"what": f"{name}: {error}", "fix": fix})
     missing = [name for name, version in found["packages"].items() if version is None]
-    problems += [f"{name} is not installed; fix: pip install {name}" for name in missing]
+    problems += [{"what": f"{name} is not installed", "fix": f"pip install {name}"} for name in missing]
     found["problems"] = problems
     if as_json:
         print(json.dumps(found))
     else:
         _print(found)
-    return 70 if problems else 0
+    if not problems:
+        return 0
+    return 6 if all(problem["what"].startswith("working_folder") for problem in problems) else 70
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -58,7 +69,7 @@ def _print(found: dict[str, Any]) -> None:
         elif name != "problems":
             print(f"{name:<16}{', '.join(value) if isinstance(value, list) else value}")
     for problem in found["problems"]:
-        print(f"PROBLEM  {problem}")
+        print(f"PROBLEM  {problem['what']}\n    fix: {problem['fix']}")
     print("not usable as it is" if found["problems"] else "all is well")
 
 
@@ -77,6 +88,15 @@ def _cpu_features() -> list[str]:
         return []
     flags = next((line.split(":")[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
     return [name for name in wanted if name in flags]
+
+
+def _nvrtc() -> str:
+    """The CUDA compiler library, which pip brings with CUDA builds of torch."""
+    for package in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu13", "nvidia-cuda-nvrtc-cu12"):
+        version = _version(package)
+        if version is not None:
+            return f"{package} {version}"
+    return "none (only needed for GPU kernels: pip install nvidia-cuda-nvrtc)"
 
 
 def _memory() -> float | None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from alignite.cli.options import parse
+from alignite.cli.options import check_model_folder, parse
 from alignite.config import GenerateConfig
 from alignite.errors import DataError, UsageError
 
@@ -24,14 +24,15 @@ def run(argv: Sequence[str]) -> int:
     if not config.model or not prompts:
         missing = "model" if not config.model else "prompt"
         raise UsageError(f"no {missing} is given", fix=f"add --{missing}")
+    check_model_folder(config.model)
 
     from alignite.data.tokenizer import ChatTokenizer
     from alignite.models.generation import Prompt, generate_text
-    from alignite.models.loading import load_model
+    from alignite.models.loading import load_model, resolve_device
 
+    device = resolve_device(config.device)
     tokenizer = ChatTokenizer.from_folder(config.model)
-    device = config.resolved_device()
-    model = load_model(config.model, config.dtype, device)
+    model = load_model(config.model, config.dtype, str(device))
     if config.adapter:
         from alignite.peft import load_adapter
 

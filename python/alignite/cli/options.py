@@ -13,8 +13,8 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
-from alignite.config import unknown_option
-from alignite.errors import ConfigError, UsageError
+from alignite.config import coerce, unknown_option
+from alignite.errors import ConfigError, ModelError, UsageError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,8 +31,9 @@ def parse(config: type[Any], command: str, description: str, argv: Sequence[str]
         UsageError, ConfigError: an option that does not exist, stands twice, lacks its value, or has a wrong one.
     """
     known = [item.name for item in fields(config)]
-    _check_names(argv, [*known, "config", "json", "help"])
     hints = get_type_hints(config)
+    lists = {name for name in known if get_origin(hints[name]) is list}
+    _check_names(argv, [*known, "config", "json", "help"], lists)
     parser = _Parser(
         prog=f"alignite {command}",
         description=description,
@@ -51,7 +52,7 @@ def parse(config: type[Any], command: str, description: str, argv: Sequence[str]
     values = vars(parser.parse_args(list(argv)))
     as_json = bool(values.pop("json", False))
     file = values.pop("config", None)
-    merged = (read_config(Path(file), known) if file else {}) | values
+    merged = (read_config(Path(file), known, hints) if file else {}) | values
     return config.from_dict(merged), as_json
 
 
@@ -94,20 +95,25 @@ def _metavar(kind: Any) -> str:
     return names.get(kind) or next(names[part] for part in get_args(kind) if part in names)
 
 
-def _check_names(argv: Sequence[str], known: list[str]) -> None:
+def _check_names(argv: Sequence[str], known: list[str], lists: set[str]) -> None:
+    seen: set[str] = set()
     for word in argv:
         if word.startswith("--") and len(word) > 2:
             name = word[2:].partition("=")[0]
             if name not in known:
-                error = unknown_option(name, known)
-                raise ConfigError(f"unknown option --{name}", fix=error.fix)
+                error = unknown_option(name, known, prefix="--")
+                error.why = "a value that begins with -- is written --option=VALUE" if seen else None
+                raise error
+            if name in seen and name not in lists:
+                raise UsageError(f"--{name} stands twice", fix="give it once")
+            seen.add(name)
 
 
-def read_config(path: Path, known: list[str]) -> dict[str, Any]:
+def read_config(path: Path, known: list[str], hints: dict[str, Any]) -> dict[str, Any]:
     """Options of a YAML file.
 
     Raises:
-        ConfigError: the file cannot be read, or a key is unknown; the line is named.
+        ConfigError: the file cannot be read, a key is unknown, or a value is of another type; the line is named.
     """
     import yaml
 
@@ -135,7 +141,26 @@ def read_config(path: Path, known: list[str]) -> dict[str, Any]:
         if key.value in seen:
             raise ConfigError(f"option {key.value!r} stands twice", where=place)
         seen.add(key.value)
+        try:
+            values[key.value] = coerce(key.value, hints[key.value], values[key.value])
+        except ConfigError as error:
+            error.where = place
+            raise
     return values
+
+
+def check_model_folder(name: str) -> None:
+    """Refuse a model that is no folder before torch and transformers are imported.
+
+    Raises:
+        ModelError: there is no such folder.
+    """
+    if not Path(name).is_dir():
+        raise ModelError(
+            f"no model folder {name!r}",
+            why="hub ids are not fetched" if name.count("/") == 1 and not name.startswith((".", "/")) else None,
+            fix="give a transformers folder; `alignite import-gguf` makes one from a GGUF file",
+        )
 
 
 def stderr(text: str) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from alignite.cli.options import parse, stderr
+from alignite.cli.options import check_model_folder, parse, stderr
 from alignite.config import SFTConfig
-from alignite.errors import ModelError, UsageError
+from alignite.errors import UsageError
 
 
 def run(argv: Sequence[str]) -> int:
@@ -19,12 +18,7 @@ def run(argv: Sequence[str]) -> int:
     for name, example in (("model", "--model DIR"), ("data", "--data FILE"), ("output_dir", "--output_dir DIR")):
         if not getattr(config, name):
             raise UsageError(f"no {name} is given", fix=f"add {example}, or {name}: to the config file")
-    if not Path(config.model).is_dir():
-        raise ModelError(
-            f"no model folder {config.model!r}",
-            why="hub ids are not fetched" if config.model.count("/") == 1 else None,
-            fix="give a transformers folder; `alignite import-gguf` makes one from a GGUF file",
-        )
+    check_model_folder(config.model)
     from alignite.data.prepare import find_files
 
     find_files([*config.data, *config.eval_data])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from alignite.config import GenerateConfig
 from alignite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,22 +34,27 @@ def generate_text(
 ) -> list[str]:
     """One answer a prompt, in the prompts' order.
 
+    Only these options act: defaults for sampling in the model's generation_config.json do not.
+
     Args:
         model: a transformers causal LM; active adapters act.
         prompts: conversations (lists of messages), which the chat template turns into text, or raw texts.
         max_new_tokens: longest answer. ``temperature``: 0 takes the likeliest token; ``top_p``, ``top_k`` (0 means
             all) and ``repetition_penalty`` (1 means none) are transformers'.
-        seed: of the sampling; None leaves torch's random state as it is.
+        seed: of the sampling, which then leaves torch's random state as it was; None draws from that state.
         batch_size: prompts generated together, padded on the left.
 
     Raises:
-        UsageError: an option is out of range, or a prompt is empty.
+        ConfigError: an option is out of range. UsageError: a prompt is empty.
     """
-    if max_new_tokens < 1 or temperature < 0 or not 0 < top_p <= 1 or top_k < 0 or batch_size < 1:
-        raise UsageError(
-            "a generation option is out of range",
-            fix="max_new_tokens and batch_size at least 1, temperature and top_k at least 0, top_p in (0, 1]",
-        )
+    GenerateConfig(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        repetition_penalty=repetition_penalty,
+        batch_size=batch_size,
+    ).validate()
     texts = [
         prompt if isinstance(prompt, str) else tokenizer.render(prompt, add_generation_prompt=True)
         for prompt in prompts
@@ -60,17 +67,31 @@ def generate_text(
     if temperature > 0:
         options |= {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": top_k}
     else:
-        options |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    if seed is not None:
-        torch.manual_seed(seed)
-    was_training = model.training
-    model.eval()
-    try:
-        answers: list[str] = []
+        options |= {"do_sample": False}
+    answers: list[str] = []
+    with _ready(model, seed):
         for start in range(0, len(encoded), batch_size):
             answers += _batch(model, tokenizer, encoded[start : start + batch_size], options)
-        return answers
+    return answers
+
+
+@contextmanager
+def _ready(model: nn.Module, seed: int | None) -> Iterator[None]:
+    """Evaluation mode, no defaults but transformers' own, a seeded random state; all as before afterwards."""
+    from transformers import GenerationConfig
+
+    holder = cast("Any", model)
+    was_training, defaults = model.training, holder.generation_config
+    cuda = sorted({p.device.index for p in model.parameters() if p.is_cuda})
+    model.eval()
+    holder.generation_config = GenerationConfig()
+    try:
+        with torch.random.fork_rng(cuda, enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            yield
     finally:
+        holder.generation_config = defaults
         model.train(was_training)
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from alignite.errors import ModelError, ResourceError
+from alignite.errors import ConfigError, ModelError, ResourceError
 from alignite.models import attention
 from alignite.models.linear import use_fast_linears
 
@@ -28,6 +28,28 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "generation_config.json",
 )
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as a device that is there.
+
+    Raises:
+        ConfigError: another name. ResourceError: no such device.
+    """
+    has_cuda = torch.cuda.is_available()
+    try:
+        device = torch.device(("cuda" if has_cuda else "cpu") if name == "auto" else name)
+    except RuntimeError as error:
+        raise ConfigError(f"device is {name!r}", fix="it must be auto, cpu, cuda or cuda:N") from error
+    count = torch.cuda.device_count() if has_cuda else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        seen = f"torch sees {count} CUDA devices"
+        raise ResourceError(
+            f"there is no device {name!r}",
+            why=seen if torch.version.cuda else f"{seen}; this build of torch is for the CPU only",
+            fix="use device: cpu or auto; `alignite doctor` shows what is there",
+        )
+    return device
 
 
 def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> nn.Module:

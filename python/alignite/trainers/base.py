@@ -18,7 +18,7 @@ from alignite.errors import CheckpointError, UsageError
 from alignite.evaluation.loss import evaluate_loss
 from alignite.files import write_file
 from alignite.models.checkpointing import enable_gradient_checkpointing
-from alignite.models.loading import load_model, save_model
+from alignite.models.loading import load_model, resolve_device, save_model
 from alignite.peft import LoraConfig, adapter_parameters, apply_adapter, checkpoint_context_fn, save_adapter
 from alignite.peft.files import fill_adapter
 from alignite.trainers import resume
@@ -161,10 +161,7 @@ class Trainer:
         self._save_weights(Path(folder) if folder is not None else self.run_dir)
 
     def _device(self) -> torch.device:
-        name = self.args.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(name)
+        return resolve_device(self.args.device)
 
     def micro_batch_tokens(self) -> int | None:
         """Tokens in a forward pass: the config's, or what suits the device (benches/RESULTS.md)."""
