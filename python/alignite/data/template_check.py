@@ -26,6 +26,8 @@ PROBES: tuple[tuple[dict[str, str], ...], ...] = (
     ),
 )
 
+_FIX = "mend the template, or set apply_chat_template to false for raw text"
+
 
 def check_template(
     source: str, special_tokens: Mapping[str, str], date: tuple[int, int, int], render: Callable[[str, bool], str]
@@ -67,7 +69,7 @@ def check_template(
                 )
             agreed = agreed or ours is not None
     if not agreed:
-        raise TemplateError("the chat template fails on every probe conversation", why=str(refused))
+        raise TemplateError("the chat template fails on every probe conversation", why=str(refused), fix=_FIX)
 
 
 def _environment(date: tuple[int, int, int]) -> Any:

@@ -47,7 +47,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The one format that fits every row of the sample.
+    /// The one format that fits every row of the sample, or, when a row is bad, the first row.
     ///
     /// # Errors
     /// None fits, or more than one does.
@@ -57,8 +57,13 @@ impl Format {
             (Self::columns("prompt", "completion"), vec!["prompt", "completion"]),
             (Self::Alpaca, vec!["instruction", "output"]),
         ];
-        let fits = |keys: &[&str]| rows.iter().all(|row| keys.iter().all(|key| row.contains_key(*key)));
-        let mut fitting: Vec<_> = candidates.into_iter().filter(|(_, keys)| fits(keys)).collect();
+        let fits = |keys: &[&str], rows: &[Map<String, Value>]| {
+            rows.iter().all(|row| keys.iter().all(|key| row.contains_key(*key)))
+        };
+        let mut fitting: Vec<_> = candidates.iter().filter(|(_, keys)| fits(keys, rows)).cloned().collect();
+        if fitting.is_empty() && !rows.is_empty() {
+            fitting = candidates.into_iter().filter(|(_, keys)| fits(keys, &rows[..1])).collect();
+        }
         if fitting.len() == 1 {
             return Ok(fitting.remove(0).0);
         }

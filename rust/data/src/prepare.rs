@@ -319,9 +319,15 @@ impl<'a> Work<'a> {
                 .fix("give a file with one JSON object a line"));
         }
         if self.report.used == 0 {
-            let reasons: Vec<String> =
-                self.report.dropped.iter().map(|(reason, count)| format!("{} rows: {reason}", count.count)).collect();
-            return Err(Error::data("no row is left to train on").at(names.join(", ")).because(reasons.join("; ")));
+            let shown = |(reason, rows): (&String, &Count)| {
+                let first = rows.examples.first().map(|place| format!(" (first: {place})")).unwrap_or_default();
+                format!("{} rows: {reason}{first}", rows.count)
+            };
+            let reasons: Vec<String> = self.report.dropped.iter().map(shown).collect();
+            return Err(Error::data("no row is left to train on")
+                .at(names.join(", "))
+                .because(reasons.join("; "))
+                .fix("give rows with something that an assistant says, and a max_length that holds it"));
         }
         Ok(())
     }

@@ -38,7 +38,15 @@ pub fn from_data(py: Python<'_>, error: &Error) -> PyErr {
         Kind::Resource => "ResourceError",
         Kind::Usage => "UsageError",
     };
-    raise(py, name, &error.what, error.location.as_deref(), error.why.as_deref(), error.fix.as_deref())
+    let otherwise = match error.kind {
+        Kind::Template | Kind::Mask => Some(
+            "use a chat template that renders such conversations, on_bad_row: skip to leave rows out and count them, \
+             or apply_chat_template: false for raw text",
+        ),
+        _ => None,
+    };
+    let fix = error.fix.as_deref().or(otherwise);
+    raise(py, name, &error.what, error.location.as_deref(), error.why.as_deref(), fix)
 }
 
 /// Run work without the GIL; a panic becomes `InternalError`, which `except Exception` sees.
