@@ -66,7 +66,7 @@ check-stubs: $(BUILT)
 bench: $(BUILT) ## the benchmarks, each against its peers (long; see benches/RESULTS.md)
 	$(BIN)/python benches/python/sft_step.py
 
-docs: $(READY) ## check that the docs' links and commands hold
+docs: $(BUILT) ## check that the docs' links and commands hold
 	$(BIN)/python scripts/check_docs.py
 
 golden: $(BUILT) ## remake golden files (needs llama-cpp-python, which compiles for 5 minutes)

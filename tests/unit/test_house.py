@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,6 +28,12 @@ def test_every_path_in_the_readme_exists() -> None:
     assert links
     missing = [link for link in links if not (ROOT / link).exists()]
     assert not missing
+
+
+def test_the_documents_links_and_commands_hold() -> None:
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "check_docs.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.match(r"\d{2,} links and options", done.stdout)
 
 
 def test_the_map_in_the_readme_names_every_room() -> None:
