@@ -100,7 +100,7 @@ class Preparer:
         """
         Prepare files into a folder and return its report as JSON.
 
-        `progress` is called with the rows done, about ten times a second.
+        `progress` is called with the rows done, about ten times a second and at the end.
         """
     def prepare_rows(self, /, rows: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]], name: str, output_dir: str | PathLike[str], progress: "collections.abc.Callable[[int], None] | None" = None) -> str:
         """

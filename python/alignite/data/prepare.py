@@ -31,7 +31,7 @@ def prepare_sft(
         config: ``max_length``, ``packing``, the columns, ``apply_chat_template``, ``on_bad_row``,
             ``template_date`` and ``num_threads`` are used.
         output_dir: becomes the prepared folder, whole or not at all.
-        progress: called with the rows done.
+        progress: called with the rows done, about ten times a second and at the end.
 
     Raises:
         DataError: a file or row cannot be read (with ``on_bad_row="error"``), or nothing is left to train on.
@@ -46,10 +46,12 @@ def prepare_sft(
     except OSError as error:
         raise ResourceError("the output folder cannot be made", where=str(folder.parent), why=str(error)) from error
     if rows is None:
-        preparer.prepare_files(files, folder, progress)
+        report = preparer.prepare_files(files, folder, progress)
     else:
-        preparer.prepare_rows(rows, "row", folder, progress)
-    return PreparedSet(folder)
+        report = preparer.prepare_rows(rows, "row", folder, progress)
+    prepared = PreparedSet(folder)
+    prepared.reused = bool(json.loads(report)["reused"])
+    return prepared
 
 
 def find_files(patterns: Iterable[str | Path]) -> list[Path]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class PreparedSet:
     """Windows of tokens in an Arrow file that is mapped, not read into memory.
 
+    ``reused`` says that preparing found this set as it was wanted.
+
     Raises:
         DataError: there is no prepared set in the folder, or its bytes are not those that were written.
     """
@@ -28,6 +30,7 @@ class PreparedSet:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._native = native.PreparedSet(self.folder)
+        self.reused = False
 
     def __len__(self) -> int:
         return len(self._native)
@@ -44,7 +47,7 @@ class PreparedSet:
     def report(self) -> dict[str, Any]:
         """What became of the rows; see docs/data_flow.md."""
         report: dict[str, Any] = json.loads(self._native.report)
-        return report
+        return report | {"reused": self.reused}
 
     def window_tokens(self, windows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """Tokens of each of these windows."""

@@ -285,7 +285,9 @@ mod tests {
         let error = Format::detect(&[row(json!({"question": "a", "answer": "b"}))]).unwrap_err();
         assert!(error.why.unwrap().contains("answer, question"));
         assert!(Format::detect(&[row(json!({"messages": [], "prompt": "", "completion": ""}))]).is_err());
-        assert!(Format::detect(&[messages, alpaca]).is_err());
+        // A row that does not fit is found when it is read, with its line.
+        assert_eq!(Format::detect(&[messages, alpaca.clone()]).unwrap(), Format::Messages);
+        assert!(Format::Messages.read(&alpaca).is_err());
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Preparer {
 
     /// Prepare files into a folder and return its report as JSON.
     ///
-    /// `progress` is called with the rows done, about ten times a second.
+    /// `progress` is called with the rows done, about ten times a second and at the end.
     #[pyo3(signature = (files, output_dir, progress: "collections.abc.Callable[[int], None] | None" = None))]
     fn prepare_files(
         &self,
@@ -150,6 +150,9 @@ impl Preparer {
             return Err(error);
         }
         let report = report.map_err(|error| from_data(py, &error))?;
+        if let Some(progress) = progress {
+            progress.call1(py, (report.rows,))?;
+        }
         Ok(serde_json::to_string(&report).unwrap_or_default())
     }
 }
