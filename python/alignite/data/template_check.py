@@ -46,7 +46,7 @@ def check_template(
                 ours: str | None = render(json.dumps(probe), prompt)
             except AligniteError as error:
                 ours, refused = None, error
-            if ours is None and refused is not None and "steps" in refused.what:
+            if ours is None and refused is not None and ("steps" in refused.what or "too much" in refused.what):
                 raise refused
             try:
                 theirs: str | None = template.render(
