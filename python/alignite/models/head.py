@@ -133,6 +133,7 @@ def _forward(
     entropy = lse - head.scale * torch.linalg.vecdot(mean.to(lse.dtype), hidden.to(lse.dtype))
     if head.bias is not None:
         entropy = entropy - head.scale * (weights @ head.bias.to(lse.dtype)) / total
+    entropy.clamp_(min=0.0)  # a difference of two large numbers when the logits are large
     direction = mean.neg_().add_(head.weight[targets])
     if head.scale != 1.0:
         direction.mul_(head.scale)

@@ -1,0 +1,195 @@
+"""Columns of a flat batch equal what the model says of each segment alone, whichever way the model is routed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTJConfig,
+    GPTJForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from alignite.errors import UsageError
+from alignite.models.checkpointing import enable_gradient_checkpointing
+from alignite.models.columns import compute_columns
+from alignite.models.loading import load_model
+from alignite.models.routing import route_of
+from alignite.types import SftBatch
+
+VOCABULARY = 96
+WANTED = frozenset({"policy.logp", "policy.entropy", "policy.is_top1"})
+ROPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+GPT: dict[str, Any] = {"vocab_size": VOCABULARY, "n_layer": 2, "n_head": 4, "bos_token_id": 1, "eos_token_id": 2}
+
+MODELS: dict[str, tuple[Callable[[], Any], bool]] = {
+    "llama": (lambda: LlamaForCausalLM(LlamaConfig(**ROPE)), True),
+    "llama, tied": (lambda: LlamaForCausalLM(LlamaConfig(**ROPE, tie_word_embeddings=True)), True),
+    "qwen2": (lambda: Qwen2ForCausalLM(Qwen2Config(**ROPE)), True),
+    "mistral": (lambda: MistralForCausalLM(MistralConfig(**ROPE, sliding_window=None)), True),
+    "mistral, narrow window": (lambda: MistralForCausalLM(MistralConfig(**ROPE, sliding_window=4)), False),
+    "cohere": (lambda: CohereForCausalLM(CohereConfig(**ROPE, logit_scale=0.3)), True),
+    "granite": (lambda: GraniteForCausalLM(GraniteConfig(**ROPE, logits_scaling=3.0)), True),
+    "gpt2": (lambda: GPT2LMHeadModel(GPT2Config(**GPT, n_embd=32)), True),
+    "gemma2": (lambda: Gemma2ForCausalLM(Gemma2Config(**ROPE, head_dim=8)), False),
+    "gptj": (lambda: GPTJForCausalLM(GPTJConfig(**GPT, n_embd=32, rotary_dim=4)), False),
+    "bloom": (lambda: BloomForCausalLM(BloomConfig(**GPT, hidden_size=32)), False),
+}
+
+
+def batch(*lengths: int, masked: int = 2, seed: int = 0) -> SftBatch:
+    """Random segments whose first ``masked`` tokens are not scored."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(3, VOCABULARY, (sum(lengths),), generator=generator)
+    starts = np.cumsum([0, *lengths[:-1]])
+    labels = ids.clone()
+    for start in starts.tolist():
+        labels[start : start + masked] = -100
+    segments = np.stack([starts, lengths, np.full(len(lengths), -1)], axis=1).astype(np.int64)
+    return SftBatch(ids, labels, torch.cat([torch.arange(n) for n in lengths]), segments, len(lengths))
+
+
+def alone(model: Any, packed: SftBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """The same columns from full logits of one segment after the other."""
+    logp, entropy, top = [], [], []
+    for start, length, _ in packed.segments.tolist():
+        labels = packed.labels[start : start + length]
+        logits = model(input_ids=packed.input_ids[None, start : start + length], use_cache=False).logits[0]
+        log_probs = logits.float().log_softmax(-1)[:-1][labels[1:] != -100]
+        targets = labels[1:][labels[1:] != -100]
+        logp.append(log_probs.gather(1, targets[:, None])[:, 0])
+        entropy.append(-(log_probs.exp() * log_probs).sum(-1))
+        top.append((log_probs.argmax(-1) == targets).float())
+    return torch.cat(logp), torch.cat(entropy), torch.cat(top)
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, bool]:
+    make, routed = MODELS[request.param]
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    make().save_pretrained(folder)
+    return load_model(folder), routed
+
+
+def test_columns_and_gradients_equal_those_of_segments_alone(loaded: tuple[Any, bool]) -> None:
+    model, routed = loaded
+    model.requires_grad_(True)
+    packed = batch(6, 9, 3)
+    found = compute_columns({"policy": model}, packed, WANTED, chunk_size=4)
+    assert route_of(model).routed == routed, route_of(model).reason
+    expected = alone(model, packed)
+    for name, values in zip(("logp", "entropy", "is_top1"), expected, strict=True):
+        column = found[f"policy.{name}"]
+        assert column.dtype == torch.float32
+        assert column.requires_grad == (name == "logp")
+        torch.testing.assert_close(column.detach(), values.detach(), rtol=1e-4, atol=2e-5)
+    weights = torch.linspace(0.1, 1.0, len(expected[0]))
+    gradients = []
+    for logp in (found["policy.logp"], expected[0]):
+        model.zero_grad()
+        (logp * weights).sum().backward()
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[1].items():
+        torch.testing.assert_close(gradients[0][name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_frozen_head_gives_the_same_gradient_below_it(loaded: tuple[Any, bool]) -> None:
+    model, _ = loaded
+    packed = batch(6, 9, 3)
+    model.requires_grad_(False)
+    inner = [p for n, p in model.named_parameters() if ".1." in n or ".0." in n]
+    for parameter in inner:
+        parameter.requires_grad_(True)
+    gradients = []
+    for logp in (compute_columns({"policy": model}, packed, WANTED)["policy.logp"], alone(model, packed)[0]):
+        model.zero_grad()
+        logp.mul(torch.linspace(0.1, 1.0, len(logp))).sum().backward()
+        gradients.append([p.grad.clone() for p in inner if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 5
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_a_segment_cannot_see_another(loaded: tuple[Any, bool]) -> None:
+    model, _ = loaded
+    first, second = batch(6, 9, 3), batch(6, 9, 3)
+    second.input_ids[6:15] = (second.input_ids[6:15] + 5) % VOCABULARY
+    with torch.no_grad():
+        one, two = (compute_columns({"policy": model}, part, WANTED)["policy.logp"] for part in (first, second))
+    assert torch.equal(one[:4], two[:4])
+    assert torch.equal(one[-1:], two[-1:])
+    assert not torch.equal(one[4:-1], two[4:-1])
+
+
+def test_checkpointing_gives_the_same_bits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**ROPE)).save_pretrained(tmp_path)
+    gradients = []
+    for checkpointing in (False, True):
+        model: Any = load_model(tmp_path).train()
+        if checkpointing:
+            enable_gradient_checkpointing(model)
+        compute_columns({"policy": model}, batch(6, 9), WANTED)["policy.logp"].sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_nothing_scored_gives_empty_columns_with_a_graph(tmp_path: Path) -> None:
+    LlamaForCausalLM(LlamaConfig(**ROPE)).save_pretrained(tmp_path)
+    model: Any = load_model(tmp_path)
+    found = compute_columns({"policy": model}, batch(4, 5, masked=9), WANTED)
+    assert all(column.shape == (0,) for column in found.values())
+    found["policy.logp"].sum().backward()
+    assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
+def test_columns_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    LlamaForCausalLM(LlamaConfig(**ROPE)).save_pretrained(tmp_path)
+    model = load_model(tmp_path)
+    for name in ("policy.value", "reference.logp", "logp"):
+        with pytest.raises(UsageError, match=name):
+            compute_columns({"policy": model}, batch(4), frozenset({name}))
+
+
+def test_bfloat16_logits_are_summed_in_float32(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**ROPE)).save_pretrained(tmp_path)
+    packed = batch(6, 9, 3)
+    with torch.no_grad():
+        exact = compute_columns({"policy": load_model(tmp_path)}, packed, WANTED)["policy.logp"]
+        rounded = compute_columns({"policy": load_model(tmp_path, "bfloat16")}, packed, WANTED)["policy.logp"]
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0.02)
