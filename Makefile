@@ -65,6 +65,7 @@ check-stubs: $(BUILT)
 
 bench: $(BUILT) ## the benchmarks, each against its peers (long; see benches/RESULTS.md)
 	$(BIN)/python benches/python/sft_step.py
+	$(BIN)/python benches/python/sft_loss.py
 
 docs: $(BUILT) ## check that the docs' links and commands hold
 	$(BIN)/python scripts/check_docs.py

