@@ -1,9 +1,11 @@
 """The held-out loss after training by alignite and by TRL: the same ids, labels, order, start, steps and rates.
 
-Both train a LoRA of rank 16 on every linear layer, in float32; alignite through SFTTrainer, TRL through its own on the ids
-and labels that alignite prepared, in the order that alignite read them. One evaluator, with alignite's mask, measures both.
+Both train a LoRA of rank 16 on every linear layer, in float32; alignite through SFTTrainer, TRL through its own on the
+ids and labels that alignite prepared, in the order that alignite read them. One evaluator, with alignite's mask,
+measures both.
 
-    python benches/python/sft_loss.py --model DIR --data gsm8k.jsonl.gz --prompt_column question --completion_column answer
+    python benches/python/sft_loss.py                       # a seeded generator makes the rows
+    python benches/python/sft_loss.py --data gsm8k.jsonl.gz --prompt_column question --completion_column answer
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[f
     loop = Loop(
         models={"policy": policy},
         objective=SFTObjective(),
-        source=PackedSource(rows, batch_size=size, max_tokens=512, shuffle=False, max_steps=steps),  # type: ignore[arg-type]
+    print(f"{source}, batch {args.batch_size}, order {args.order}, {args.threads} threads; f32 GEMM {peak:.0f} GFLOP/s")
         optimizer=Optimizer(adapter_parameters(policy), config),
         config=config,
         weights=Weights(save=lambda folder: save_adapter(policy, folder), load=lambda _: None),
