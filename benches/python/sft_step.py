@@ -206,7 +206,7 @@ def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[f
     loop = Loop(
         models={"policy": policy},
         objective=SFTObjective(),
-    print(f"{source}, batch {args.batch_size}, order {args.order}, {args.threads} threads; f32 GEMM {peak:.0f} GFLOP/s")
+        source=PackedSource(rows, batch_size=size, max_tokens=512, shuffle=False, max_steps=steps),  # type: ignore[arg-type]
         optimizer=Optimizer(adapter_parameters(policy), config),
         config=config,
         weights=Weights(save=lambda folder: save_adapter(policy, folder), load=lambda _: None),
@@ -359,9 +359,7 @@ def report(results: dict[str, dict[str, Any]], peak: float, body: int, args: arg
     against = [name for name in ("trl", "hand") if name in results]
     header = ["contestant", "tokens/s", *(f"x {CONTESTANTS[name]}" for name in against), "peak GiB", "of GEMM peak"]
     source = Path(args.data).name if args.data else "generated rows"
-    print(
-        f"{source}, batch {args.batch_size}, order {args.order}; f32 GEMM peak {peak:.0f} GFLOP/s on {args.threads} threads"
-    )
+    print(f"{source}, batch {args.batch_size}, order {args.order}, {args.threads} threads; f32 GEMM {peak:.0f} GFLOP/s")
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     for name, result in results.items():
         cells = [CONTESTANTS[name], f"{result['median']:.0f}"]
