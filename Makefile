@@ -34,7 +34,7 @@ $(BUILT): $(READY) $(RUST_SOURCES)
 	$(BIN)/maturin develop --release --quiet
 	touch $@
 
-demo: $(BUILT) ## teach a real 135M-parameter chat model a new identity (about 4 minutes after setup)
+demo: $(BUILT) ## teach a real 135M-parameter chat model a new identity (about 3 minutes after setup)
 	$(BIN)/python -m alignite.demo
 
 test: lint check-stubs test-rust test-python ## everything CI runs
