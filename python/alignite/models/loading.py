@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -65,24 +67,20 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
             model that needs code from its folder.
     """
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as transformers_logging
 
     path = _checked_folder(Path(folder))
     attention.register()
-    transformers_logging.disable_progress_bar()
-    # Missing and mismatched weights are errors below, so transformers' own report would only repeat them.
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            str(path),
-            dtype=DTYPES[dtype],
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
+        with _quiet():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                str(path),
+                dtype=DTYPES[dtype],
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
     except Exception as error:
         first = str(error).strip().splitlines()
         raise ModelError(
@@ -91,14 +89,27 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
             why=f"{type(error).__name__}: {first[0] if first else 'no message'}",
             fix="check config.json and the .safetensors files; `alignite import-gguf` makes a folder from a GGUF file",
         ) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
     _check_weights(model, info, path)
     if attention.refusal(model) is None:
         model.set_attn_implementation(attention.NAME)
     use_fast_linears(model)
     return cast("nn.Module", model.to(device).eval())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, and no report on weights that our own errors would repeat; as before afterwards."""
+    from transformers.utils import logging
+
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
 
 
 def _checked_folder(path: Path) -> Path:
@@ -171,7 +182,8 @@ def save_model(model: nn.Module, folder: str | Path, source_folder: str | Path |
         raise ResourceError("the model cannot be written", where=str(target), why=str(error)) from error
     try:
         # Views that share one buffer (fused weights) are cut apart; tied weights stay tied.
-        inner.save_pretrained(str(staging), state_dict=_own_storage(inner), safe_serialization=True)
+        with _quiet():
+            inner.save_pretrained(str(staging), state_dict=_own_storage(inner), safe_serialization=True)
         if source_folder is not None:
             for name in TOKENIZER_FILES:
                 source = Path(source_folder) / name
