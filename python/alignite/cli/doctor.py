@@ -25,7 +25,9 @@ def run(argv: Sequence[str]) -> int:
     Returns:
         0 when alignite is usable here, 6 when only the folder cannot be written, 70 when something needed is broken.
     """
-    _, as_json = parse(DoctorConfig, "doctor", "Show what this machine has and whether alignite works on it.", argv)
+    _, as_json = parse(
+        DoctorConfig, "alignite doctor", "Show what this machine has and whether alignite works on it.", argv
+    )
     found: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -15,7 +15,7 @@ from alignite.errors import DataError, UsageError
 def run(argv: Sequence[str]) -> int:
     """Answer prompts, one after the other, on stdout."""
     config, as_json = parse(
-        GenerateConfig, "generate", "Answer prompts with a model, with or without an adapter.", argv
+        GenerateConfig, "alignite generate", "Answer prompts with a model, with or without an adapter.", argv
     )
     config.validate()
     prompts = list(config.prompt)

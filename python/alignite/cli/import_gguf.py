@@ -14,7 +14,7 @@ from alignite.errors import UsageError
 def run(argv: Sequence[str]) -> int:
     """Write a transformers folder with the file's weights, tokenizer and chat template."""
     config, as_json = parse(
-        ImportGgufConfig, "import-gguf", "Turn a GGUF file into a folder that transformers loads.", argv
+        ImportGgufConfig, "alignite import-gguf", "Turn a GGUF file into a folder that transformers loads.", argv
     )
     config.validate()
     for name, what in (("gguf", "FILE"), ("output_dir", "DIR")):

@@ -13,7 +13,7 @@ from alignite.errors import ResourceError, UsageError
 
 def run(argv: Sequence[str]) -> int:
     """Write a transformers folder whose weights hold the adapter's update."""
-    config, as_json = parse(MergeConfig, "merge", "Add an adapter into its base model's weights.", argv)
+    config, as_json = parse(MergeConfig, "alignite merge", "Add an adapter into its base model's weights.", argv)
     config.validate()
     for name in ("model", "adapter", "output_dir"):
         if not getattr(config, name):

@@ -22,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message[:1].lower() + message[1:], fix=f"see {self.prog} --help")
 
 
-def parse(config: type[Any], command: str, description: str, argv: Sequence[str]) -> tuple[Any, bool]:
+def parse(config: type[Any], program: str, description: str, argv: Sequence[str]) -> tuple[Any, bool]:
     """The config that a command line asks for, and whether ``--json`` is there.
 
     ``--config FILE`` gives defaults; what the command line says wins. Not validated yet.
@@ -35,7 +35,8 @@ def parse(config: type[Any], command: str, description: str, argv: Sequence[str]
     lists = {name for name in known if get_origin(hints[name]) is list}
     _check_names(argv, [*known, "config", "json", "help"], lists)
     parser = _Parser(
-        prog=f"alignite {command}",
+        prog=program,
+        usage=f"{program} [--option value ...]",
         description=description,
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=_width()),

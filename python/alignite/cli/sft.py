@@ -13,7 +13,9 @@ from alignite.errors import UsageError
 
 def run(argv: Sequence[str]) -> int:
     """Fine-tune; prints what became of the rows and where the run ended."""
-    config, as_json = parse(SFTConfig, "sft", "Fine-tune a model on what assistants say in conversations.", argv)
+    config, as_json = parse(
+        SFTConfig, "alignite sft", "Fine-tune a model on what assistants say in conversations.", argv
+    )
     config.validate()
     for name, example in (("model", "--model DIR"), ("data", "--data FILE"), ("output_dir", "--output_dir DIR")):
         if not getattr(config, name):

@@ -233,7 +233,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The demo as a command: 0 when the model learned its identity, 1 when it did not."""
     try:
         config, _ = parse(
-            DemoConfig, "demo", "Teach a small chat model who it is.", sys.argv[1:] if argv is None else argv
+            DemoConfig,
+            "python -m alignite.demo",
+            "Teach a small chat model who it is.",
+            sys.argv[1:] if argv is None else argv,
         )
         config.validate()
         return 0 if run(config) else 1

@@ -10,7 +10,7 @@ from alignite.errors import ConfigError, UsageError
 
 
 def sft(*words: str) -> SFTConfig:
-    config, _ = parse(SFTConfig, "sft", "test", words)
+    config, _ = parse(SFTConfig, "alignite sft", "test", words)
     assert isinstance(config, SFTConfig)
     return config
 
