@@ -99,6 +99,12 @@ impl Chat {
             let before_next = rendered.contents.get(place + 1).map_or(rendered.text.len(), |next| next.start);
             let start = self.turn_start(&rendered.text, messages, index, after_previous..content.start)?;
             let end = self.turn_end(&rendered.text, content.end..before_next)?;
+            if let Some(name) = tool_name(message)
+                && rendered.text[end..before_next].contains(name)
+            {
+                return Err(Error::new(Kind::Mask, "an assistant's tool calls cannot be marked")
+                    .because("the template writes a control token between the content and the calls"));
+            }
             if rendered.ends.last().is_some_and(|&last| last > start) {
                 return Err(Error::new(Kind::Mask, "two assistant turns overlap in the rendered text"));
             }
@@ -153,6 +159,12 @@ impl Chat {
                 .fix("add the end-of-turn token to the chat template, as one of the tokenizer's special tokens")),
         }
     }
+}
+
+/// The name of the first function that a message calls.
+fn tool_name(message: &Message) -> Option<&str> {
+    let call = message.fields.get("tool_calls")?.get(0)?;
+    call.get("function").unwrap_or(call).get("name")?.as_str().filter(|name| !name.is_empty())
 }
 
 fn marked(index: usize, message: &Message) -> Map<String, Value> {

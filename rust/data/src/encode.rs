@@ -73,6 +73,8 @@ impl Encoder {
         let mut tokenizer = read.map_err(|error| bad(error.to_string()))?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| bad(error.to_string()))?;
+        // It adds control tokens, which templates write themselves, and may trim offsets, which masks are made of.
+        tokenizer.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
         let mut control: Vec<(String, u32)> = tokenizer
             .get_added_tokens_decoder()
             .iter()
@@ -132,6 +134,9 @@ impl Encoder {
                 if messages.iter().filter_map(|message| message.content.as_deref()).any(holds_marks) {
                     return Ok(Outcome::Dropped("private-use characters that alignite marks turns with"));
                 }
+                if messages.iter().any(|message| self.holds_hidden_control(message)) {
+                    return Ok(Outcome::Dropped("control tokens in a field of a message that is not its content"));
+                }
                 self.conversation(chat, &messages)
             }
             None => {
@@ -173,6 +178,14 @@ impl Encoder {
         let scored = prompt.len()..text.len() + 1;
         tokens.push(Token { id: eos, range: text.len()..text.len() + 1 });
         Ok(self.finish(&tokens, std::slice::from_ref(&scored), &[scored.end], control_text))
+    }
+
+    /// Whether a field beside the content holds a control token, which would be read as one, or end a turn early.
+    fn holds_hidden_control(&self, message: &Message) -> bool {
+        message.fields.iter().any(|(name, value)| {
+            !matches!(name.as_str(), "role" | "content")
+                && any_text(value, &|text| self.holds_control(text) || holds_marks(text))
+        })
     }
 
     fn holds_control(&self, text: &str) -> bool {
@@ -262,6 +275,15 @@ impl Encoder {
         }
         let ids = tokens[..length].iter().map(|token| token.id.cast_signed()).collect();
         Outcome::Used(Encoded { ids, labels, cut, control_text })
+    }
+}
+
+fn any_text(value: &Value, found: &dyn Fn(&str) -> bool) -> bool {
+    match value {
+        Value::String(text) => found(text),
+        Value::Array(items) => items.iter().any(|item| any_text(item, found)),
+        Value::Object(map) => map.iter().any(|(key, item)| found(key) || any_text(item, found)),
+        _ => false,
     }
 }
 

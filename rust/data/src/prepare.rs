@@ -1,12 +1,18 @@
 //! From files to a prepared folder, in bounded memory, with every row accounted for.
 
+mod report;
+mod staging;
+
+pub use report::{Count, Report};
+use staging::{Staging, check_target};
+
 use crate::chat::Chat;
 use crate::conversation::Format;
 use crate::encode::{Cut, Encoded, Encoder, IGNORE, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::pack::best_fit_decreasing;
 use crate::prepared::{DATA_FILE, FINGERPRINT, REPORT_FILE, schema};
-use crate::source::Source;
+use crate::source::{DAMAGED, Source};
 use crate::template::Template;
 use arrow_array::builder::{Int32Builder, Int64Builder, LargeListBuilder, ListBuilder};
 use arrow_array::{ArrayRef, Int32Array, RecordBatch};
@@ -27,8 +33,6 @@ const CHUNK: usize = 256;
 const PACKING_WINDOW: usize = 10_000;
 /// Rows that the format is told from.
 const SAMPLE: usize = 100;
-/// Examples that a report keeps of each reason.
-const EXAMPLES: usize = 5;
 /// The version of what is written; a change of behaviour changes it, so that old sets are made anew.
 const REVISION: u32 = 1;
 
@@ -55,58 +59,6 @@ pub struct Options {
     /// Threads; 0 means all cores. Does not change the result.
     #[serde(default, skip_serializing)]
     pub num_threads: usize,
-}
-
-/// How often something happened, and where first.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Count {
-    /// Rows.
-    pub count: u64,
-    /// The first few places.
-    pub examples: Vec<String>,
-}
-
-/// What became of the rows.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Report {
-    /// The format that was found.
-    pub format: String,
-    /// Rows that the files hold.
-    pub rows: u64,
-    /// Rows that are trained on.
-    pub used: u64,
-    /// Windows that were written.
-    pub windows: u64,
-    /// Tokens in them.
-    pub tokens: u64,
-    /// Scored tokens in them.
-    pub scored_tokens: u64,
-    /// Tokens as a share of windows times max_length.
-    pub fill: f64,
-    /// The longest window in tokens.
-    pub longest: u64,
-    /// Rows that were shortened, by how.
-    pub truncated: BTreeMap<String, Count>,
-    /// Rows that are not trained on, by reason.
-    pub dropped: BTreeMap<String, Count>,
-    /// Rows whose contents held control tokens as text.
-    pub control_text: Count,
-    /// What decides the content.
-    pub fingerprint: String,
-    /// Hash of the Arrow file.
-    pub data_xxh3: String,
-    /// Whether an earlier set was taken instead of making one.
-    #[serde(default)]
-    pub reused: bool,
-}
-
-impl Count {
-    fn add(&mut self, place: &str) {
-        self.count += 1;
-        if self.examples.len() < EXAMPLES {
-            self.examples.push(place.to_owned());
-        }
-    }
 }
 
 /// Turns rows into prepared sets.
@@ -198,6 +150,7 @@ impl Preparer {
         if let Some(report) = existing(folder, &fingerprint) {
             return Ok(report);
         }
+        check_target(folder)?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(self.options.num_threads)
             .build()
@@ -233,47 +186,6 @@ fn existing(folder: &Path, fingerprint: &str) -> Option<Report> {
     (report.fingerprint == fingerprint && set.fingerprint() == fingerprint).then_some(report)
 }
 
-/// A folder beside the target that becomes it, or goes away.
-struct Staging(PathBuf);
-
-impl Staging {
-    fn new(folder: &Path) -> Result<Self> {
-        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let path = folder.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-        let parent = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(parent).map_err(|e| Error::io("cannot make the output folder", parent, &e))?;
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).map_err(|e| Error::io("cannot make the output folder", &path, &e))?;
-        Ok(Self(path))
-    }
-
-    fn publish(self, folder: &Path, report: &Report) -> Result<()> {
-        let path = self.0.join(REPORT_FILE);
-        let fail = |e: &std::io::Error| Error::io("cannot write the prepared set", folder, e);
-        let json = serde_json::to_string_pretty(report).unwrap_or_default();
-        std::fs::write(&path, json).map_err(|e| fail(&e))?;
-        for file in [&path, &self.0.join(DATA_FILE), &self.0] {
-            File::open(file).and_then(|file| file.sync_all()).map_err(|e| fail(&e))?;
-        }
-        if folder.exists() {
-            let old = self.0.with_extension("old");
-            std::fs::rename(folder, &old).map_err(|e| fail(&e))?;
-            std::fs::rename(&self.0, folder).map_err(|e| fail(&e))?;
-            let _ = std::fs::remove_dir_all(old);
-        } else {
-            std::fs::rename(&self.0, folder).map_err(|e| fail(&e))?;
-        }
-        let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(|e| fail(&e))
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 type Parsed = (u64, String, Result<Map<String, Value>>);
 
 struct Work<'a> {
@@ -299,6 +211,12 @@ impl<'a> Work<'a> {
         for source in sources {
             for line in source.lines()? {
                 let row = line.bytes.and_then(|bytes| parse(&bytes));
+                // What follows the damage is lost, and nobody knows how much: that is no row to skip.
+                if let Err(error) = &row
+                    && error.what == DAMAGED
+                {
+                    return row.map(|_| ()).map_err(|error| bad_row(error, &line.location));
+                }
                 chunk.push((self.report.rows, line.location, row));
                 self.report.rows += 1;
                 if chunk.len() >= if format.is_none() { SAMPLE } else { CHUNK } {

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// The longest line that is read; a longer one is a bad row.
 pub const MAX_LINE: usize = 64 << 20;
 
+/// What the error of a stream that breaks off says.
+pub const DAMAGED: &str = "the file is damaged";
+
 /// Where lines come from.
 pub enum Source {
     /// A file; `.gz` by its first bytes, not by its name.
@@ -104,6 +107,20 @@ struct Lines {
     done: bool,
 }
 
+impl Lines {
+    /// Read on to the line's end without keeping it; damage on the way is found by the next line.
+    fn skip_line(&mut self) {
+        while let Ok(buffer) = self.reader.fill_buf() {
+            let end = buffer.iter().position(|&byte| byte == b'\n');
+            let count = end.map_or(buffer.len(), |end| end + 1);
+            self.reader.consume(count);
+            if end.is_some() || count == 0 {
+                return;
+            }
+        }
+    }
+}
+
 impl Iterator for Lines {
     type Item = Line;
 
@@ -117,7 +134,7 @@ impl Iterator for Lines {
             match read {
                 Ok(0) => self.done = true,
                 Ok(_) if bytes.len() > MAX_LINE && bytes.last() != Some(&b'\n') => {
-                    self.done = true;
+                    self.skip_line();
                     let error = Error::data("a line is longer than 64 MiB")
                         .fix("is this a JSON array? one object a line is read");
                     return Some(Line { bytes: Err(error.at(location.clone())), location });
@@ -135,7 +152,7 @@ impl Iterator for Lines {
                 }
                 Err(error) => {
                     self.done = true;
-                    let error = Error::data("the file is damaged").because(error).fix("get the file again");
+                    let error = Error::data(DAMAGED).because(error).fix("get the file again");
                     return Some(Line { bytes: Err(error.at(location.clone())), location });
                 }
             }

@@ -1,0 +1,59 @@
+//! What became of the rows, counted with reasons.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Examples that a report keeps of each reason.
+const EXAMPLES: usize = 5;
+
+/// How often something happened, and where first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Count {
+    /// Rows.
+    pub count: u64,
+    /// The first few places.
+    pub examples: Vec<String>,
+}
+
+/// What became of the rows.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The format that was found.
+    pub format: String,
+    /// Rows that the files hold.
+    pub rows: u64,
+    /// Rows that are trained on.
+    pub used: u64,
+    /// Windows that were written.
+    pub windows: u64,
+    /// Tokens in them.
+    pub tokens: u64,
+    /// Scored tokens in them.
+    pub scored_tokens: u64,
+    /// Tokens as a share of windows times max_length.
+    pub fill: f64,
+    /// The longest window in tokens.
+    pub longest: u64,
+    /// Rows that were shortened, by how.
+    pub truncated: BTreeMap<String, Count>,
+    /// Rows that are not trained on, by reason.
+    pub dropped: BTreeMap<String, Count>,
+    /// Rows whose contents held control tokens as text.
+    pub control_text: Count,
+    /// What decides the content.
+    pub fingerprint: String,
+    /// Hash of the Arrow file.
+    pub data_xxh3: String,
+    /// Whether an earlier set was taken instead of making one.
+    #[serde(default)]
+    pub reused: bool,
+}
+
+impl Count {
+    pub(super) fn add(&mut self, place: &str) {
+        self.count += 1;
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(place.to_owned());
+        }
+    }
+}
