@@ -1,25 +1,38 @@
-"""float32 products on a CPU, by oneDNN instead of the BLAS that torch was built with.
+"""float32 products on a CPU, by oneDNN where the BLAS that torch was built with is slow.
 
-torch sends float32 products to MKL, which runs at half speed on CPUs of other
-makers; oneDNN compiles its kernels for the instructions that are there. The
-choice depends on the machine alone, never on a measurement, so that a run that
-resumes takes the same path.
+torch sends float32 products to MKL, which is best on Intel's CPUs and runs at
+half speed on those of other makers; oneDNN compiles its kernels for the
+instructions that are there. The choice depends on the machine alone, never on
+a measurement, so that a run that resumes takes the same path.
 """
 
 from __future__ import annotations
 
 import functools
+import re
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 @functools.cache
 def _has_onednn() -> bool:
     wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
-    return wide and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return wide and _maker() != "GenuineIntel" and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _maker() -> str:
+    """The CPU's vendor as Linux names it; empty elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    found = re.search(r"^vendor_id\s*:\s*(\S+)", text, re.MULTILINE)
+    return found.group(1) if found else ""
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
@@ -71,6 +84,7 @@ class _Product(torch.autograd.Function):
         return product(x, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         g = grads[0]
