@@ -124,7 +124,7 @@ def read_config(path: Path, known: list[str], hints: dict[str, Any]) -> dict[str
         values = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError("the config file cannot be read", where=str(path), why=error.strerror) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
         raise ConfigError(

@@ -92,6 +92,6 @@ def _resolve(data: Data) -> tuple[list[Path], list[bytes] | None]:
             )
         try:
             rows.append(json.dumps(item, ensure_ascii=False).encode())
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise DataError("a row is not JSON", where=f"row:{index}", why=str(error)) from error
     return [], rows

@@ -37,7 +37,10 @@ def check_template(
     Raises:
         TemplateError: a probe renders differently, or only one of the two fails on it, or both fail on all.
     """
-    template = _environment(date).from_string(source)
+    try:
+        template = _environment(date).from_string(source)
+    except Exception as error:
+        raise TemplateError("jinja2 does not compile the chat template", why=repr(error), fix=_FIX) from error
     refused: AligniteError | None = None
     agreed = False
     for probe in PROBES:

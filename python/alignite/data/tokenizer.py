@@ -66,13 +66,16 @@ class ChatTokenizer:
         ids = _token_ids(tokenizer_json, file)
         eos: list[int] = []
         for source in ("generation_config.json", "config.json"):
-            value = _read_json(path / source).get("eos_token_id")
-            eos += [value] if isinstance(value, int) else list(value or [])
+            eos += _eos_ids(path / source)
         if special.get("eos_token") in ids:
             eos.append(ids[special["eos_token"]])
         unique = tuple(dict.fromkeys(int(token) for token in eos))
         pad = ids.get(special.get("pad_token", ""), unique[0] if unique else 0)
         return cls(path, tokenizer_json, _template(path, settings), special, unique, pad)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The Rust side is made anew where it is needed: spawned workers get the folder's contents only.
+        return {name: value for name, value in self.__dict__.items() if name != "_preparer"}
 
     @cached_property
     def _preparer(self) -> Preparer:
@@ -156,8 +159,9 @@ class ChatTokenizer:
                 continue
             if token not in ids:
                 raise TokenizerError(f"{name} {token!r} is not in the tokenizer", where=str(self.folder))
-            generation = self.eos_token_ids if name == "eos_token" else ()
-            if ids[token] not in allowed and ids[token] not in generation[:-1]:
+            if name == "eos_token":
+                allowed += _eos_ids(self.folder / "generation_config.json")
+            if ids[token] not in allowed:
                 raise TokenizerError(
                     f"{name} is {token!r} (id {ids[token]}) for the tokenizer, and id {theirs} for the model",
                     where=str(self.folder),
@@ -181,7 +185,10 @@ def resolve_date(value: str | None) -> tuple[int, int, int]:
 def _template(path: Path, settings: Mapping[str, Any]) -> str | None:
     file = path / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise TemplateError("the chat template cannot be read", where=str(file), why=str(error)) from error
     given = settings.get("chat_template")
     if isinstance(given, list):
         named = {item.get("name"): item.get("template") for item in given if isinstance(item, dict)}
@@ -194,15 +201,23 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TokenizerError(f"{path.name} cannot be read", where=str(path), why=str(error)) from error
     if not isinstance(value, dict):
         raise TokenizerError(f"{path.name} is not a JSON object", where=str(path))
     return value
 
 
+def _eos_ids(path: Path) -> list[int]:
+    value = _read_json(path).get("eos_token_id")
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+        raise TokenizerError(f"eos_token_id is {value!r}", where=str(path), fix="it must be an id, or a list of ids")
+    return ids
+
+
 def _text(token: Any) -> str:
-    return str(token["content"]) if isinstance(token, dict) else str(token)
+    return str(token.get("content", "")) if isinstance(token, dict) else str(token)
 
 
 def _token_ids(tokenizer_json: bytes, where: Path) -> dict[str, int]:
@@ -211,6 +226,6 @@ def _token_ids(tokenizer_json: bytes, where: Path) -> dict[str, int]:
         vocab = content["model"]["vocab"]
         ids = dict(vocab) if isinstance(vocab, dict) else {entry[0]: index for index, entry in enumerate(vocab)}
         ids |= {token["content"]: token["id"] for token in content.get("added_tokens", ())}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise TokenizerError("tokenizer.json cannot be used", where=str(where), why=repr(error)) from error
     return ids

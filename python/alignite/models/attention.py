@@ -45,6 +45,9 @@ def segment_attention(
     Returns:
         (1, tokens, heads, head_dim), and None for the weights that nobody may ask for.
     """
+    extras = [name for name in ("s_aux", "softcap", "position_bias") if kwargs.get(name) is not None]
+    if extras:
+        raise ValueError(f"attention with {', '.join(extras)} is not what this function computes")
     if segments is None:
         sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
         output, _ = sdpa(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
@@ -52,19 +55,15 @@ def segment_attention(
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0.0:
         return _varlen(query, key, value, segments, scaling), None
     grouped = query.shape[1] != key.shape[1]
-    outputs = []
-    for start, length, _ in segments.tolist():
-        part = slice(start, start + length)
-        output = F.scaled_dot_product_attention(
-            query[:, :, part],
-            key[:, :, part],
-            value[:, :, part],
-            dropout_p=dropout,
-            is_causal=True,
-            scale=scaling,
-            enable_gqa=grouped,
-        )
-        outputs.append(output.transpose(1, 2))
+    # One split, not a slice a segment: the gradient of a slice is as large as the whole row.
+    lengths = segments[:, 1].tolist()
+    parts = (torch.split(x, lengths, dim=2) for x in (query, key, value))
+    outputs = [
+        F.scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
+        ).transpose(1, 2)
+        for q, k, v in zip(*parts, strict=True)
+    ]
     return torch.cat(outputs, dim=1), None
 
 
@@ -89,6 +88,8 @@ def refusal(model: Any) -> str | None:
     """Why this model's attention cannot be routed, as far as its class and config tell; None when it may be tried."""
     if not getattr(model, "_supports_attention_backend", False):
         return "the model's attention is not open to other implementations"
+    if not getattr(model, "_supports_sdpa", False):
+        return "the model's attention is more than a softmax over products, such as one with sinks"
     if getattr(model.config, "attn_logit_softcapping", None):
         return "the model caps its attention scores"
     return None

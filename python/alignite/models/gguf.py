@@ -147,6 +147,11 @@ def _config(metadata: dict[str, object], tensors: dict[str, tuple[list[int], str
             raise GgufError(f"llama.{key} is {value!r}", where=where, why="it must be a number")
         return value
 
+    for key in ("attention.head_count", "embedding_length", "block_count", "feed_forward_length", "context_length"):
+        if not isinstance(number(key), int):
+            raise GgufError(f"llama.{key} is {number(key)!r}", where=where, why="it must be a whole number")
+    if not 0 < number("block_count") <= len(tensors):
+        raise GgufError(f"llama.block_count is {number('block_count')}", where=where, why="the file has fewer tensors")
     heads = number("attention.head_count")
     width = number("embedding_length")
     if heads < 1 or number("attention.head_count_kv", heads) < 1 or heads % number("attention.head_count_kv", heads):

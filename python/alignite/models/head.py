@@ -13,14 +13,18 @@ again in backward for dW, and recomputes it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from alignite.errors import AdapterError
 from alignite.models.linear import product
+from alignite.types import SeatedLinear
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,9 +49,18 @@ class Head:
 
     @classmethod
     def of(cls, model: nn.Module) -> Head:
-        """The head of a causal LM, with the scalings that its config asks for."""
+        """The head of a causal LM, with the scalings that its config asks for.
+
+        Raises:
+            AdapterError: an adapter is active on it.
+        """
         config: Any = model.config
         linear: Any = model.get_output_embeddings()  # type: ignore[operator]
+        if isinstance(linear, SeatedLinear) and linear.low_rank_updates() != ():
+            raise AdapterError(
+                "the vocabulary head carries an adapter, which log-probabilities would miss",
+                fix="leave the vocabulary head out of target_modules",
+            )
         scale = 1.0
         if getattr(config, "logit_scale", None) is not None:  # cohere
             scale = float(config.logit_scale)
@@ -73,6 +86,8 @@ class Head:
             targets: int64 (n,).
             chunk_size: how many positions have their logits in memory at a time.
         """
+        # Equal chunks: a short one at the end would read the whole weight for a few rows.
+        chunk_size = math.ceil(len(hidden) / max(math.ceil(len(hidden) / chunk_size), 1)) or 1
         if not torch.is_grad_enabled() or not (hidden.requires_grad or self.weight.requires_grad):
             parts = [
                 _forward(self, h, y, want_direction=False)[:3]
@@ -157,6 +172,7 @@ class _FrozenHead(torch.autograd.Function):
         return logp, entropy, is_top1
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (directions,) = ctx.saved_tensors
         return (directions * grads[0][:, None].to(directions.dtype), None, None, None)
@@ -178,6 +194,7 @@ class _TrainableHead(torch.autograd.Function):
         return logp, entropy, is_top1
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets = ctx.saved_tensors
         head = Head(weight, bias, ctx.scale, ctx.softcap)

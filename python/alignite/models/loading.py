@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from torch import nn
 from alignite.errors import ConfigError, ModelError, ResourceError
 from alignite.models import attention
 from alignite.models.linear import use_fast_linears
+from alignite.models.norm import use_fast_norms
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 TOKENIZER_FILES = (
@@ -93,6 +95,7 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
     if attention.refusal(model) is None:
         model.set_attn_implementation(attention.NAME)
     use_fast_linears(model)
+    use_fast_norms(model)
     return cast("nn.Module", model.to(device).eval())
 
 
@@ -137,8 +140,21 @@ def _checked_folder(path: Path) -> Path:
             fix="save the model again with safe_serialization=True",
         )
     index = path / "model.safetensors.index.json"
-    if index.is_file() and (".." in index.read_text() or '"/' in index.read_text()):
-        raise ModelError("the weight index names files outside its folder", where=str(index))
+    if index.is_file():
+        try:
+            files = set(json.loads(index.read_bytes())["weight_map"].values())
+            outside = [name for name in files if name != Path(name).name]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ModelError("the weight index cannot be read", where=str(index), why=repr(error)) from error
+        if outside:
+            raise ModelError("the weight index names files outside its folder", where=str(index))
+    if (path / "adapter_config.json").is_file():
+        raise ModelError(
+            "the folder holds a model and an adapter",
+            where=str(path),
+            why="transformers would load both without a word",
+            fix="move adapter_config.json and adapter_model.safetensors to a folder of their own",
+        )
     return path
 
 
@@ -177,7 +193,11 @@ def save_model(model: nn.Module, folder: str | Path, source_folder: str | Path |
     inner: Any = model
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        # Inside a folder that exists, which may be a mount of its own, or part of what a killed run leaves to sweep.
+        home = target if target.is_dir() else target.parent
+        for left in target.glob(".saving.*"):
+            shutil.rmtree(left, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(prefix=".saving.", dir=home))
     except OSError as error:
         raise ResourceError("the model cannot be written", where=str(target), why=str(error)) from error
     try:

@@ -16,7 +16,6 @@ from alignite.errors import AdapterError
 _OFF: dict[str, Any] = {
     "alora_invocation_tokens": None,
     "arrow_config": None,
-    "auto_mapping": None,
     "corda_config": None,
     "ensure_weight_tying": False,
     "eva_config": None,
@@ -37,6 +36,7 @@ _OFF: dict[str, Any] = {
 }
 # Fields that change nothing here whatever they hold.
 _NEUTRAL: dict[str, Any] = {
+    "auto_mapping": None,
     "inference_mode": False,
     "megatron_core": "megatron.core",
     "peft_version": None,

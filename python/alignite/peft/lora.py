@@ -10,11 +10,21 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from alignite.errors import AdapterError
 from alignite.models.linear import linear, product
 from alignite.peft.config import LoraConfig
-from alignite.peft.seat import AdapterModule, is_linear, set_active, take_seat, weight_of
+from alignite.peft.seat import (
+    AdapterModule,
+    Seat,
+    check_name,
+    is_linear,
+    is_plain_linear,
+    set_active,
+    take_seat,
+    weight_of,
+)
 from alignite.types import LowRank
 
 
@@ -103,6 +113,7 @@ class _LoraLinear(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, a, b, t, mask = ctx.saved_tensors
         g = grads[0]
@@ -133,7 +144,8 @@ def target_names(model: nn.Module, config: LoraConfig) -> list[str]:
     linears = {name: module for name, module in model.named_modules() if is_linear(module)}
     others = {name for name, _ in model.named_modules() if name and name not in linears}
     if config.wants_all_linear:
-        chosen = [name for name, module in linears.items() if module is not head]
+        plain = {name for name, module in linears.items() if isinstance(module, Seat) or is_plain_linear(type(module))}
+        chosen = [name for name, module in linears.items() if module is not head and name in plain]
     else:
         chosen = [name for name in linears if _matches(name, config.target_modules)]
         wrong = [] if chosen else [name for name in others if _matches(name, config.target_modules)]
@@ -211,6 +223,8 @@ def apply_adapter(model: nn.Module, config: Any, name: str = "default", seed: in
     """
     config = LoraConfig.from_any(config)
     names = target_names(model, config)
+    for path in names:
+        check_name(model.get_submodule(path), name)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from alignite.errors import AdapterError
+from alignite.models.linear import Linear
 from alignite.types import LowRank
 
 _STATE = "_alignite_seats"
@@ -116,8 +117,7 @@ def seat_class(base: type[nn.Module]) -> type[nn.Module]:
         return _classes[base]
     from alignite.peft.lora import FusedLinear
 
-    is_linear = issubclass(base, nn.Linear) or base.__name__ == "Conv1D"
-    mixins = (FusedLinear, Seat) if is_linear else (Seat,)
+    mixins = (FusedLinear, Seat) if is_plain_linear(base) else (Seat,)
     body = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
     _classes[base] = type(base.__name__, (*mixins, base), body)
     return _classes[base]
@@ -138,18 +138,26 @@ def take_seat(model: nn.Module, module: nn.Module, name: str, adapter: AdapterMo
     Raises:
         AdapterError: the name is taken on this module, or cannot be a module's name.
     """
-    if not name or "." in name:
-        raise AdapterError(f"an adapter cannot be called {name!r}", fix="use a name without dots")
+    check_name(module, name)
     if not isinstance(module, Seat):
         module.__class__ = seat_class(type(module))
         module.adapters = nn.ModuleDict()
         module.seat_state = state_of(model)  # type: ignore[assignment]
-    seat = cast("Seat", module)
-    if name in seat.adapters:
+    cast("Seat", module).adapters[name] = adapter
+
+
+def check_name(module: nn.Module, name: str) -> None:
+    """Whether an adapter of this name may take a seat on the module.
+
+    Raises:
+        AdapterError: as :func:`take_seat`.
+    """
+    if not name or "." in name:
+        raise AdapterError(f"an adapter cannot be called {name!r}", fix="use a name without dots")
+    if isinstance(module, Seat) and name in module.adapters:
         raise AdapterError(
             f"there is an adapter called {name!r} already", fix="merge or remove it, or use another name"
         )
-    seat.adapters[name] = adapter
 
 
 def leave_seat(module: nn.Module, name: str) -> None:
@@ -226,6 +234,11 @@ def is_conv1d(module: nn.Module) -> bool:
 
 def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or is_conv1d(module)
+
+
+def is_plain_linear(kind: type[nn.Module]) -> bool:
+    """Whether a class computes x W + b and no more: a subclass with a forward of its own may do anything."""
+    return kind.__name__ == "Conv1D" or getattr(kind, "forward", None) in (nn.Linear.forward, Linear.forward)
 
 
 def weight_of(module: nn.Module) -> Tensor:

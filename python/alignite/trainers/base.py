@@ -19,6 +19,7 @@ from alignite.evaluation.loss import evaluate_loss
 from alignite.files import write_file
 from alignite.models.checkpointing import enable_gradient_checkpointing
 from alignite.models.loading import load_model, resolve_device, save_model
+from alignite.models.routing import check_length
 from alignite.peft import LoraConfig, adapter_parameters, apply_adapter, checkpoint_context_fn, save_adapter
 from alignite.peft.files import fill_adapter
 from alignite.trainers import resume
@@ -70,10 +71,16 @@ class Trainer:
         self._eval_dataset = eval_dataset if eval_dataset is not None else (args.eval_data or None)
         if processing_class is None and self.model_folder is None:
             raise UsageError("a loaded model needs a processing_class", fix="give the folder that its tokenizer is in")
-        chosen = processing_class if processing_class is not None else self.model_folder
-        self.tokenizer = (
-            chosen if isinstance(chosen, ChatTokenizer) else ChatTokenizer.from_folder(cast("Path", chosen))
-        )
+        chosen: Any = processing_class if processing_class is not None else self.model_folder
+        if not isinstance(chosen, ChatTokenizer | str | Path):  # transformers' tokenizer, as TRL takes it
+            folder = str(getattr(chosen, "name_or_path", ""))
+            if not Path(folder).is_dir():
+                raise UsageError(
+                    f"processing_class is a {type(chosen).__name__} that was not read from a folder",
+                    fix="save it with save_pretrained(folder) and give the folder",
+                )
+            chosen = folder
+        self.tokenizer = chosen if isinstance(chosen, ChatTokenizer) else ChatTokenizer.from_folder(chosen)
         self.peft_config = LoraConfig.from_any(peft_config) if peft_config is not None else _lora_of(args)
         self.objective = objective
         self._prepare, self._source = prepare, source
@@ -111,6 +118,8 @@ class Trainer:
             if first and saved is None:
                 write_file(self.run_dir / CONFIG_FILE, self.args.to_yaml())
             model = self._load(device)
+            if getattr(self.args, "packing", "none") == "none":  # else the loop tells, segment by segment
+                check_length(model, max(int(data.report["longest"]) for data in (train, held_out) if data is not None))
             models = {"policy": model}
             evaluate = None
             if held_out is not None:
@@ -218,20 +227,21 @@ class Trainer:
             save_model(model, folder, self.tokenizer.folder)
 
     def _load_weights(self, folder: Path) -> None:
-        tensors = checkpoint.load_weights(folder)
         model = cast("nn.Module", self.model)
         if self.peft_config is not None:
-            fill_adapter(adapter_parameters(model), tensors, folder)
+            fill_adapter(adapter_parameters(model), checkpoint.load_weights(folder), folder)
             return
-        found = dict(model.named_parameters())
-        if set(tensors) != set(found):
-            names = sorted(set(tensors) ^ set(found))
+        # transformers wrote them, under names that may not be those in memory, so transformers reads them.
+        saved = load_model(folder, self.args.dtype).state_dict()
+        found = model.state_dict()
+        if {name: value.shape for name, value in saved.items()} != {name: value.shape for name, value in found.items()}:
+            names = sorted(set(saved) ^ set(found))
             raise CheckpointError(
                 "the checkpoint's weights are another model's", where=str(folder), why=", ".join(names[:4])
             )
         with torch.no_grad():
-            for name, parameter in found.items():
-                parameter.copy_(tensors[name])
+            for name, value in found.items():
+                value.copy_(saved[name])
 
 
 def _lora_of(args: TrainingConfig) -> LoraConfig | None:

@@ -77,7 +77,7 @@ def write_checkpoint(
             save_file(random, staging / RANDOM)
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        (staging / STATE).write_text(json.dumps(state, indent=1, sort_keys=True))
+        (staging / STATE).write_text(json.dumps(state | {"step": step}, indent=1, sort_keys=True))
         files = sorted(path for path in staging.rglob("*") if path.is_file())
         entries = {}
         for path in files:
@@ -113,7 +113,7 @@ def prune(run: Path, keep: int, step: int) -> None:
 
 def sweep(run: Path) -> None:
     """Delete what a killed process left half written or half deleted."""
-    for pattern in (f".{_PREFIX}*.tmp", f".trash-{_PREFIX}*"):
+    for pattern in (f".{_PREFIX}*.tmp", f".trash-{_PREFIX}*", ".prepared*.tmp", ".saving.*"):
         for folder in run.glob(pattern):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -173,6 +173,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if missing:
             raise invalid(f"the manifest lacks {', '.join(sorted(missing))}")
         state = json.loads((folder / STATE).read_text())
+        if state["step"] != step:
+            raise invalid(f"the manifest says step {step}, the state {state['step']}")
     except CheckpointError:
         raise
     except FileNotFoundError as error:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class Loop:
     saved_config: dict[str, Any] = field(default_factory=dict)
     step: int = 0
     _last: dict[str, float] = field(default_factory=dict)
+    _resumed: _Totals = field(default_factory=lambda: _Totals())
     _stop: int | None = None
 
     def run(self, resume: checkpoint.Checkpoint | None = None) -> TrainResult:
@@ -86,7 +87,7 @@ class Loop:
         device = next(self.models["policy"].parameters()).device
         with MetricsWriter(path, total, metrics_size) as writer, self._signals():
             saved = self.step
-            totals = _Totals()
+            totals, self._resumed = self._resumed, _Totals()
             while (update := self.source.next_update()) is not None:
                 rate = learning_rate(self.config, self.step, total or self.step + 1)
                 self._update(update, rate, device, totals)
@@ -109,12 +110,12 @@ class Loop:
                 stop = distributed.broadcast(self._stop)
                 every = self.config.save_steps
                 if done or stop is not None or (every > 0 and self.step % every == 0):
-                    self._save(writer)
+                    self._save(writer, totals)
                     saved = self.step
                 if stop is not None and not done:
                     raise _interruption(stop, self.step, self.run_dir)
             if saved != self.step:
-                self._save(writer)
+                self._save(writer, totals)
         return TrainResult(self.step, self._last)
 
     def _update(self, update: Update, rate: float, device: torch.device, totals: _Totals) -> None:
@@ -180,7 +181,7 @@ class Loop:
         finally:
             policy.train()
 
-    def _save(self, writer: MetricsWriter) -> None:
+    def _save(self, writer: MetricsWriter, totals: _Totals) -> None:
         random = rng.capture()
         if distributed.rank() == 0:
             state = {
@@ -189,6 +190,7 @@ class Loop:
                 "config": self.saved_config,
                 "metrics": self._last,
                 "metrics_size": writer.size(),
+                "totals": asdict(totals),
                 "versions": checkpoint.versions(),
             }
             tensors = self.optimizer.state_tensors()
@@ -204,6 +206,7 @@ class Loop:
         rng.restore(saved.random(), self.config.seed + saved.step)
         self.step = saved.step
         self._last = dict(saved.state["metrics"])
+        self._resumed = _Totals(**saved.state["totals"])
         return int(saved.state["metrics_size"])
 
     @contextmanager

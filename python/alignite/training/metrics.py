@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,15 +56,19 @@ class MetricsWriter:
         if self._progress is not None:
             self._progress.stop()
         if self._path is not None:
-            self._file.close()
+            with suppress(OSError):  # what could not be written was reported when it was
+                self._file.close()
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Write a line; numbers that are not finite become null, which JSON has a word for."""
         if self._path is None:
             return
         clean = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": step, "time": time.time(), **clean}) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, "time": time.time(), **clean}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
         text = "  ".join(f"{name} {_short(metrics[name])}" for name in _SHOWN if name in metrics)
         if self._progress is not None:
             self._progress.update(self._task, completed=step, description=text)
