@@ -1,4 +1,4 @@
-"""Faults that a hostile reviewer found; each was silent, or destroyed something, or ended in a traceback."""
+"""Faults that were silent, destroyed something, or ended in a traceback, until a reviewer found them."""
 
 from __future__ import annotations
 
