@@ -1,24 +1,37 @@
-"""Check that links in the documents lead somewhere and that commands in them exist, option by option."""
+"""Check the documents: links lead somewhere, commands and options exist, and the site's navigation has every page.
+
+Lines that can be typed are read as the program would read them, and YAML blocks as configs of ``alignite sft``.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
 
+import yaml
+
 from alignite import config
 from alignite.cli.main import COMMANDS
+from alignite.cli.options import parse
+from alignite.errors import AligniteError
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = {
     "sft": config.SFTConfig,
+    "preview": config.PreviewConfig,
+    "check": config.SFTConfig,
     "generate": config.GenerateConfig,
     "merge": config.MergeConfig,
     "import-gguf": config.ImportGgufConfig,
     "doctor": config.DoctorConfig,
 }
 COMMAND = re.compile(r"alignite ([a-z][a-z-]*)((?:(?:\\\n)|[^\n`|<])*)")
+EXAMPLE = re.compile(r"^ *(?:until |torchrun .*-m )?alignite ((?:(?:\\\n)|[^\n`|<>;])*)", re.MULTILINE)
+YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SNIPPET = re.compile(r'^--8<-- "(.*)"$', re.MULTILINE)
 
 
 def faults(path: Path) -> tuple[list[str], int]:
@@ -38,13 +51,50 @@ def faults(path: Path) -> tuple[list[str], int]:
             seen += 1
             if option not in known:
                 found.append(f"{path.relative_to(ROOT)}: alignite {command} has no option --{option}")
+    for fault, checked in (*map(example, EXAMPLE.findall(text)), *map(yaml_block, YAML_BLOCK.findall(text))):
+        seen += checked
+        if fault:
+            found.append(f"{path.relative_to(ROOT)}: {fault}")
     return found, seen
+
+
+def example(line: str) -> tuple[str, int]:
+    """What is wrong with a line that can be typed, and how many of its options were looked at."""
+    try:
+        command, *words = shlex.split(line.replace("\\\n", " "), comments=True) or [""]
+        if command not in COMMANDS or "--help" in words:
+            return "", 0
+        if "--config" in words:  # the file need not be here
+            at = words.index("--config")
+            del words[at : at + 2]
+        parse(CONFIGS[command], f"alignite {command}", "", words)[0].validate()
+    except (AligniteError, ValueError) as error:
+        return f"`alignite {line.strip()}` is refused: {error}", 1
+    return "", sum(word.startswith("--") for word in words)
+
+
+def yaml_block(text: str) -> tuple[str, int]:
+    """What is wrong with a YAML block, which must be a config of ``alignite sft``, and how many keys it has."""
+    text = SNIPPET.sub(lambda found: (ROOT / found[1]).read_text(encoding="utf-8"), text)
+    try:
+        values = yaml.safe_load(text)
+        config.SFTConfig.from_dict(values).validate()
+    except (AligniteError, yaml.YAMLError, TypeError) as error:
+        return f"a YAML block is no config of alignite sft: {error}", 1
+    return "", len(values)
+
+
+def not_in_navigation() -> list[str]:
+    """Pages that the site would hide, and pages that it names and does not have."""
+    named = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]))
+    there = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+    return [f"mkdocs.yml: nav and docs/ disagree about {page}" for page in sorted(named ^ there)]
 
 
 def main() -> int:
     assert set(CONFIGS) == set(COMMANDS)
     documents = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benches/*.md")])
-    bad, total = [], 0
+    bad, total = not_in_navigation(), 0
     for path in documents:
         found, seen = faults(path)
         bad += found

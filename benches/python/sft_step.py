@@ -196,7 +196,7 @@ def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[f
     from alignite.peft import adapter_parameters, load_adapter, save_adapter
     from alignite.training.loop import Loop, Weights
     from alignite.training.optim import Optimizer
-    from alignite.training.source import PackedSource
+    from alignite.training.source import CPU_MICRO_BATCH_TOKENS, PackedSource
 
     policy = load_model(content["model"])
     load_adapter(policy, work / "adapter", trainable=True)
@@ -206,7 +206,7 @@ def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[f
     loop = Loop(
         models={"policy": policy},
         objective=SFTObjective(),
-        source=PackedSource(rows, batch_size=size, max_tokens=512, shuffle=False, max_steps=steps),  # type: ignore[arg-type]
+        source=PackedSource(rows, batch_size=size, max_tokens=CPU_MICRO_BATCH_TOKENS, shuffle=False, max_steps=steps),  # type: ignore[arg-type]
         optimizer=Optimizer(adapter_parameters(policy), config),
         config=config,
         weights=Weights(save=lambda folder: save_adapter(policy, folder), load=lambda _: None),

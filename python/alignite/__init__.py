@@ -14,18 +14,21 @@ if TYPE_CHECKING:
     from alignite.errors import AligniteError
     from alignite.peft import LoraConfig
     from alignite.trainers.sft import SFTTrainer
+    from alignite.types import Callback, RunState
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AligniteError": "alignite.errors",
+    "Callback": "alignite.types",
     "LoraConfig": "alignite.peft",
+    "RunState": "alignite.types",
     "SFTConfig": "alignite.config",
     "SFTTrainer": "alignite.trainers.sft",
 }
 _ROOMS = ("config", "data", "errors", "objectives", "peft", "types")
 
-__all__ = ["AligniteError", "LoraConfig", "SFTConfig", "SFTTrainer", "__version__"]
+__all__ = ["AligniteError", "Callback", "LoraConfig", "RunState", "SFTConfig", "SFTTrainer", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -137,6 +138,56 @@ class UpdateSource(Protocol):
     def after_update(self, metrics: Mapping[str, float]) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass
+class RunState:
+    """A run as its callbacks see it.
+
+    Args:
+        run_dir: the run's folder.
+        config: the configuration as a checkpoint keeps it.
+        num_updates: updates in all; None when that is not known.
+        step: updates applied so far; at the start, those of the checkpoint that the run goes on from.
+        metrics: the last value of each metric.
+        outcome: how the run ended: ``finished``, ``stopped``, ``preempted`` or ``failed``; empty while it runs.
+        reason: why it stopped or failed.
+    """
+
+    run_dir: Path
+    config: Mapping[str, Any]
+    num_updates: int | None
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    outcome: str = ""
+    reason: str = ""
+
+    def request_stop(self, reason: str) -> None:
+        """End the run after this update, with a checkpoint; the same command again would go on."""
+        self.reason = self.reason or reason
+
+
+class Callback:
+    """What watches a run. Subclass it and write the methods that you need; each does nothing by default.
+
+    Callbacks live on rank 0 and are called between updates, in the order in which they were given. What one raises
+    ends the run.
+    """
+
+    def on_train_begin(self, run: RunState) -> None:
+        """Before the first update."""
+
+    def on_log(self, run: RunState, metrics: Mapping[str, float]) -> None:
+        """A line of training metrics, as metrics.jsonl has it, every ``logging_steps`` updates."""
+
+    def on_evaluate(self, run: RunState, metrics: Mapping[str, float]) -> None:
+        """Metrics on held-out data."""
+
+    def on_save(self, run: RunState, folder: Path) -> None:
+        """A checkpoint is on disk, whole."""
+
+    def on_train_end(self, run: RunState) -> None:
+        """After the last update, or when the run ends otherwise: see ``run.outcome``."""
 
 
 class LowRank(NamedTuple):

@@ -14,6 +14,8 @@ from alignite.errors import AligniteError, UsageError
 
 COMMANDS = {
     "sft": "fine-tune a model on conversations",
+    "preview": "show what a model would be trained on, token by token",
+    "check": "try a run without leaving anything behind",
     "generate": "answer prompts with a model",
     "merge": "add an adapter into its base model's weights",
     "import-gguf": "turn a GGUF file into a folder that transformers loads",

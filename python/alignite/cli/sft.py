@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from alignite.cli.options import check_model_folder, parse, stderr
+from alignite.cli.options import check_data, check_model_folder, parse, stderr
 from alignite.config import SFTConfig
 from alignite.errors import UsageError
 
@@ -17,13 +17,9 @@ def run(argv: Sequence[str]) -> int:
         SFTConfig, "alignite sft", "Fine-tune a model on what assistants say in conversations.", argv
     )
     config.validate()
-    for name, example in (("model", "--model DIR"), ("data", "--data FILE"), ("output_dir", "--output_dir DIR")):
-        if not getattr(config, name):
-            raise UsageError(f"no {name} is given", fix=f"add {example}, or {name}: to the config file")
+    require(config)
     check_model_folder(config.model)
-    from alignite.data.prepare import find_files
-
-    find_files([*config.data, *config.eval_data])
+    check_data(config.data, config.eval_data)
 
     # torch and transformers take seconds to import; everything that can be refused without them has been.
     from alignite.trainers.sft import SFTTrainer
@@ -32,15 +28,32 @@ def run(argv: Sequence[str]) -> int:
     result = trainer.train()
     if result.was_finished:
         stderr(f"the run is finished (step {result.step}); raise max_steps or choose another output_dir to go on")
+    elif result.stopped:
+        stderr(f"stopped after update {result.step}: {result.stopped}")
+    if result.best_step is not None:
+        taken = " (its weights are the result)" if config.load_best_model_at_end else ""
+        stderr(f"best {config.metric_for_best_model} {result.best_value:.6g} at checkpoint-{result.best_step}{taken}")
     for line in describe(trainer.data_report):
         stderr(line)
     if as_json:
         report = {"step": result.step, "metrics": result.metrics, "output_dir": config.output_dir}
-        print(json.dumps(report | {"was_finished": result.was_finished, "data": trainer.data_report}))
+        report |= {"was_finished": result.was_finished, "stopped": result.stopped, "data": trainer.data_report}
+        print(json.dumps(report | {"best_step": result.best_step, "best_value": result.best_value}))
     else:
         kind = "adapter" if trainer.peft_config is not None else "model"
         print(f"{kind} after {result.step} updates in {config.output_dir}")
     return 0
+
+
+def require(config: SFTConfig) -> None:
+    """Refuse a run that lacks its model, data or folder.
+
+    Raises:
+        UsageError: names the option.
+    """
+    for name, example in (("model", "--model DIR"), ("data", "--data FILE"), ("output_dir", "--output_dir DIR")):
+        if not getattr(config, name):
+            raise UsageError(f"no {name} is given", fix=f"add {example}, or {name}: to the config file")
 
 
 def describe(report: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from alignite.data.hub import resolve_model
 from alignite.errors import ConfigError, ModelError, ResourceError
 from alignite.models import attention
 from alignite.models.linear import use_fast_linears
@@ -60,7 +61,7 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
     """Load a causal LM with its attention routed through alignite, in evaluation mode.
 
     Args:
-        folder: a transformers folder with config.json and safetensors weights.
+        folder: a transformers folder with config.json and safetensors weights, or its hub id ``org/name[@revision]``.
         dtype: float32, bfloat16, float16 or float64.
         device: where the weights go.
 
@@ -70,10 +71,10 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
     """
     from transformers import AutoModelForCausalLM
 
-    path = _checked_folder(Path(folder))
+    path = checked_folder(resolve_model(folder))
     attention.register()
     try:
-        with _quiet():
+        with quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
                 str(path),
                 dtype=DTYPES[dtype],
@@ -100,7 +101,7 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars, and no report on weights that our own errors would repeat; as before afterwards."""
     from transformers.utils import logging
 
@@ -115,14 +116,13 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _checked_folder(path: Path) -> Path:
-    if not path.is_dir():
-        looks_like_hub_id = path.as_posix().count("/") == 1 and not path.exists() and not path.is_absolute()
-        raise ModelError(
-            f"no model folder {str(path)!r}" + (" (hub ids are not fetched)" if looks_like_hub_id else ""),
-            fix="give the path of a transformers folder; download a hub model first, or make one with "
-            "`alignite import-gguf --gguf FILE --output_dir DIR`",
-        )
+def checked_folder(path: Path) -> Path:
+    """The folder, if it holds a model that may be loaded: config.json, safetensors weights, nothing that leads outside.
+
+    Raises:
+        ModelError: says what is missing.
+    """
+    path = resolve_model(path)
     if not (path / "config.json").is_file():
         adapter = (path / "adapter_config.json").is_file()
         raise ModelError(
@@ -202,7 +202,7 @@ def save_model(model: nn.Module, folder: str | Path, source_folder: str | Path |
         raise ResourceError("the model cannot be written", where=str(target), why=str(error)) from error
     try:
         # Views that share one buffer (fused weights) are cut apart; tied weights stay tied.
-        with _quiet():
+        with quiet():
             inner.save_pretrained(str(staging), state_dict=_own_storage(inner), safe_serialization=True)
         if source_folder is not None:
             for name in TOKENIZER_FILES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import nn
 from alignite.config import TrainingConfig
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer, resolve_date
-from alignite.errors import CheckpointError, UsageError
+from alignite.errors import CheckpointError, ConfigError, UsageError
 from alignite.evaluation.loss import evaluate_loss
 from alignite.files import write_file
 from alignite.models.checkpointing import enable_gradient_checkpointing
@@ -23,11 +23,14 @@ from alignite.models.routing import check_length
 from alignite.peft import LoraConfig, adapter_parameters, apply_adapter, checkpoint_context_fn, save_adapter
 from alignite.peft.files import fill_adapter
 from alignite.trainers import resume
+from alignite.trainers.record import Record
 from alignite.training import checkpoint, distributed, rng
+from alignite.training.history import History
 from alignite.training.lock import run_lock
 from alignite.training.loop import Loop, TrainResult, Weights
 from alignite.training.optim import Optimizer
-from alignite.types import Objective, UpdateSource
+from alignite.training.trackers import make_trackers
+from alignite.types import Callback, Objective, UpdateSource
 
 Dataset = PreparedSet | str | Path | Iterable[str | Path] | Iterable[Mapping[str, Any]]
 Config = TypeVar("Config", bound=TrainingConfig)
@@ -42,6 +45,7 @@ class Trainer:
         args: the method's config; ``output_dir`` is needed.
         prepare: rows to a prepared set in a folder.
         source: a prepared set to updates.
+        callbacks: what watches the run besides its own records and ``trackers``.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Trainer:
         eval_dataset: Dataset | None,
         processing_class: ChatTokenizer | str | Path | None,
         peft_config: Any,
+        callbacks: Sequence[Callback] = (),
         *,
         objective: Objective,
         prepare: Callable[[Any, ChatTokenizer, Path], PreparedSet],
@@ -81,9 +86,23 @@ class Trainer:
                 )
             chosen = folder
         self.tokenizer = chosen if isinstance(chosen, ChatTokenizer) else ChatTokenizer.from_folder(chosen)
-        self.peft_config = LoraConfig.from_any(peft_config) if peft_config is not None else _lora_of(args)
+        self.peft_config = LoraConfig.from_any(peft_config) if peft_config is not None else lora_of(args)
+        if args.watches_best and self._eval_dataset is None:
+            raise ConfigError(
+                f"{args.metric_for_best_model} is to tell the best checkpoint, and there is no evaluation data",
+                fix="give eval_data (or eval_dataset), and eval_steps",
+            )
+        strange = [callback for callback in callbacks if not isinstance(callback, Callback)]
+        if strange:
+            raise UsageError(
+                f"callbacks has a {type(strange[0]).__name__}",
+                why="transformers' callbacks expect its Trainer" if hasattr(strange[0], "on_step_end") else None,
+                fix="subclass alignite.Callback",
+            )
+        self.callbacks: list[Callback] = [History(), *make_trackers(args), *callbacks]
         self.objective = objective
-        self._prepare, self._source = prepare, source
+        self._prepare = prepare
+        self.make_source = source
         self.model: nn.Module | None = None
         self.data_report: dict[str, Any] = {}
 
@@ -120,6 +139,9 @@ class Trainer:
             model = self._load(device)
             if getattr(self.args, "packing", "none") == "none":  # else the loop tells, segment by segment
                 check_length(model, max(int(data.report["longest"]) for data in (train, held_out) if data is not None))
+            record = Record(self.run_dir, self.args, self.tokenizer, train, held_out) if first else None
+            if record is not None and saved is None:
+                record.samples("before", 0, model)
             models = {"policy": model}
             evaluate = None
             if held_out is not None:
@@ -134,17 +156,23 @@ class Trainer:
             loop = Loop(
                 models=models,
                 objective=self.objective,
-                source=self._source(train),
+                source=self.make_source(train),
                 optimizer=Optimizer(self._trainable(model), self.args),
                 config=self.args,
                 weights=Weights(save=self._save_weights, load=self._load_weights),
                 run_dir=self.run_dir,
                 evaluate=evaluate,
                 saved_config=config,
+                callbacks=self.callbacks,
             )
             rng.seed(self.args.seed + distributed.rank())
             result = loop.run(saved)
+            if self.args.load_best_model_at_end and result.best_step not in (None, result.step):
+                best = checkpoint.read_checkpoint(self.run_dir / f"checkpoint-{result.best_step}")
+                self._load_weights(best.folder)
             model.eval()
+            if record is not None and not result.was_finished:
+                record.samples("after", result.step, model)
             if first:  # also when the run was finished: it may have been killed before it came here
                 write_file(self.run_dir / CONFIG_FILE, self.args.to_yaml())
                 self.save_model(self.run_dir)
@@ -171,10 +199,6 @@ class Trainer:
 
     def _device(self) -> torch.device:
         return resolve_device(self.args.device)
-
-    def micro_batch_tokens(self) -> int | None:
-        """Tokens in a forward pass: the config's, or what suits the device (benches/RESULTS.md)."""
-        return self.args.micro_batch_tokens or (512 if self._device().type == "cpu" else None)
 
     def _settle_date(self, saved: checkpoint.Checkpoint | None) -> None:
         """Today, at the first run; the same day ever after."""
@@ -244,7 +268,8 @@ class Trainer:
                 value.copy_(saved[name])
 
 
-def _lora_of(args: TrainingConfig) -> LoraConfig | None:
+def lora_of(args: TrainingConfig) -> LoraConfig | None:
+    """The adapter that the ``lora_*`` options ask for; None without ``use_peft``."""
     if not args.use_peft:
         return None
     return LoraConfig(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from alignite.config import SFTConfig
 from alignite.data.prepare import prepare_sft
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
+from alignite.models.loading import resolve_device
 from alignite.objectives.sft import SFTObjective
 from alignite.trainers.base import Dataset, Trainer
 from alignite.training import distributed
-from alignite.training.source import PackedSource
+from alignite.training.source import CPU_MICRO_BATCH_TOKENS, PackedSource
+from alignite.types import Callback
 
 
 class SFTTrainer(Trainer):
@@ -27,6 +30,7 @@ class SFTTrainer(Trainer):
             default: ``data`` and ``eval_data`` of the config.
         processing_class: the tokenizer's folder, when it is not the model's.
         peft_config: :class:`alignite.LoraConfig` or PEFT's; default: the config's ``lora_*`` with ``use_peft``.
+        callbacks: objects of subclasses of :class:`alignite.Callback`.
 
     Raises:
         ConfigError, UsageError: an option is out of range, or something is not given.
@@ -40,25 +44,12 @@ class SFTTrainer(Trainer):
         eval_dataset: Dataset | None = None,
         processing_class: ChatTokenizer | str | Path | None = None,
         peft_config: Any = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         config = args if args is not None else SFTConfig()
 
         def prepare(data: Any, tokenizer: ChatTokenizer, folder: Path) -> PreparedSet:
             return prepare_sft(data, tokenizer, config, folder)
-
-        def source(prepared: PreparedSet) -> PackedSource:
-            return PackedSource(
-                prepared,
-                batch_size=config.per_device_train_batch_size,
-                accumulation=config.gradient_accumulation_steps,
-                max_tokens=self.micro_batch_tokens(),
-                seed=config.seed,
-                shuffle=config.shuffle,
-                rank=distributed.rank(),
-                world=distributed.world(),
-                epochs=config.num_train_epochs,
-                max_steps=config.max_steps,
-            )
 
         datasets = (train_dataset, eval_dataset)
         super().__init__(
@@ -67,7 +58,25 @@ class SFTTrainer(Trainer):
             *datasets,
             processing_class,
             peft_config,
+            callbacks,
             objective=SFTObjective(),
             prepare=prepare,
-            source=source,
+            source=lambda prepared: packed_source(prepared, config),
         )
+
+
+def packed_source(prepared: PreparedSet, config: SFTConfig) -> PackedSource:
+    """The updates of a config over a prepared set; micro-batches as the config says, or as suits the device."""
+    on_cpu = resolve_device(config.device).type == "cpu"
+    return PackedSource(
+        prepared,
+        batch_size=config.per_device_train_batch_size,
+        accumulation=config.gradient_accumulation_steps,
+        max_tokens=config.micro_batch_tokens or (CPU_MICRO_BATCH_TOKENS if on_cpu else None),
+        seed=config.seed,
+        shuffle=config.shuffle,
+        rank=distributed.rank(),
+        world=distributed.world(),
+        epochs=config.num_train_epochs,
+        max_steps=config.max_steps,
+    )

@@ -100,15 +100,16 @@ def write_checkpoint(
     return target
 
 
-def prune(run: Path, keep: int, step: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints up to ``step``; 0 keeps all.
+def prune(run: Path, keep: int, step: int, best: int | None = None) -> None:
+    """Delete all but the newest ``keep`` checkpoints up to ``step``; 0 keeps all. ``best`` stays besides.
 
     Later ones are broken, or resume would have taken them: they are left alone and do not count. A folder is
     renamed before it is deleted, so it goes whole.
     """
     if keep > 0:
         for folder in [path for path in list_checkpoints(run) if _step_of(path) <= step][keep:]:
-            _discard(folder)
+            if _step_of(folder) != best:
+                _discard(folder)
 
 
 def sweep(run: Path) -> None:

@@ -8,10 +8,11 @@ its loss and gradient are the same.
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,21 +22,34 @@ import torch
 from torch import Tensor, nn
 
 from alignite.config import TrainingConfig
-from alignite.errors import NumericsError, Preempted
+from alignite.errors import AligniteError, NumericsError, Preempted
 from alignite.models.columns import compute_columns
 from alignite.training import checkpoint, distributed, rng
-from alignite.training.metrics import MetricsWriter
+from alignite.training.best import Best
+from alignite.training.metrics import MetricsWriter, Totals, add_to
 from alignite.training.optim import Optimizer, learning_rate
-from alignite.types import Objective, Update, UpdateSource
+from alignite.types import Callback, Objective, RunState, Update, UpdateSource
+
+log = logging.getLogger("alignite")
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run ended: updates applied in all, the last metrics, and whether there was nothing left to do."""
+    """Where a run ended.
+
+    Args:
+        step: updates applied in all. ``metrics``: the last of each.
+        was_finished: there was nothing left to do.
+        stopped: why it ended before its last update; empty when it did not.
+        best_step: the checkpoint with the best ``metric_for_best_model``, whose value is ``best_value``.
+    """
 
     step: int
     metrics: dict[str, float]
     was_finished: bool = False
+    stopped: str = ""
+    best_step: int | None = None
+    best_value: float | None = None
 
 
 @dataclass
@@ -55,6 +69,7 @@ class Loop:
         evaluate: gives metrics on held-out data, or None.
         run_dir: the run's folder.
         saved_config: the configuration as a checkpoint keeps it.
+        callbacks: what watches the run; used on rank 0.
     """
 
     models: Mapping[str, nn.Module]
@@ -66,13 +81,17 @@ class Loop:
     run_dir: Path
     evaluate: Callable[[], dict[str, float]] | None = None
     saved_config: dict[str, Any] = field(default_factory=dict)
+    callbacks: Sequence[Callback] = ()
     step: int = 0
     _last: dict[str, float] = field(default_factory=dict)
-    _resumed: _Totals = field(default_factory=lambda: _Totals())
+    _resumed: Totals = field(default_factory=lambda: Totals())
     _stop: int | None = None
 
+    def __post_init__(self) -> None:
+        self._best = Best.of(self.config)
+
     def run(self, resume: checkpoint.Checkpoint | None = None) -> TrainResult:
-        """Train until the source has no more updates.
+        """Train until the source has no more updates, or something asks to stop.
 
         Raises:
             NumericsError: a loss or gradient was not finite; the update was not applied.
@@ -81,44 +100,86 @@ class Loop:
         """
         metrics_size = self._restore(resume) if resume is not None else None
         total = self.source.num_updates
-        if total is not None and self.step >= total:
-            return TrainResult(self.step, self._last, was_finished=True)
+        if self._best.exhausted or (total is not None and self.step >= total):
+            return self._result(was_finished=True)
         path = self.run_dir / "metrics.jsonl" if distributed.rank() == 0 else None
         device = next(self.models["policy"].parameters()).device
-        with MetricsWriter(path, total, metrics_size) as writer, self._signals():
+        run = RunState(self.run_dir, self.saved_config, total, self.step, dict(self._last))
+        with MetricsWriter(path, total, metrics_size) as writer, self._signals(), self._watched(run):
             saved = self.step
-            totals, self._resumed = self._resumed, _Totals()
+            totals, self._resumed = self._resumed, Totals()
             while (update := self.source.next_update()) is not None:
                 rate = learning_rate(self.config, self.step, total or self.step + 1)
                 self._update(update, rate, device, totals)
-                self.step += 1
+                self.step = run.step = self.step + 1
                 done = self.step == total
                 if done or self.step % self.config.logging_steps == 0:
-                    self._last = totals.metrics() | {
+                    found = totals.metrics() | {
                         "learning_rate": rate,
                         "epoch": update.epoch,
                         "num_tokens": float(update.num_tokens),
                     }
-                    writer.log(self.step, self._last)
-                    totals = _Totals()
+                    self._last = found
+                    self._report(writer, run, "on_log", found)
+                    totals = Totals()
                 self.source.after_update(self._last)
-                every = self.config.eval_steps
+                every, improved = self.config.eval_steps, False
                 if self.evaluate is not None and (done or (every > 0 and self.step % every == 0)):
                     found = self._evaluate()
                     self._last = self._last | found
-                    writer.log(self.step, found)
-                stop = distributed.broadcast(self._stop)
+                    self._report(writer, run, "on_evaluate", found)
+                    improved = self._best.update(self.step, found)
+                    if self._best.exhausted and not done:
+                        run.request_stop(
+                            f"{self._best.metric} was not better than {self._best.value:.6g} (step {self._best.step}) "
+                            f"in {self._best.waited} evaluations"
+                        )
+                # What rank 0 has decided or was told, every rank does.
+                stop, run.reason, improved = distributed.broadcast((self._stop, run.reason, improved))
                 every = self.config.save_steps
-                if done or stop is not None or (every > 0 and self.step % every == 0):
-                    self._save(writer, totals)
+                ends = done or stop is not None or bool(run.reason)
+                if ends or improved or (every > 0 and self.step % every == 0):
+                    self._save(writer, totals, run)
                     saved = self.step
                 if stop is not None and not done:
                     raise _interruption(stop, self.step, self.run_dir)
+                if ends:
+                    break
             if saved != self.step:
-                self._save(writer, totals)
-        return TrainResult(self.step, self._last)
+                self._save(writer, totals, run)
+        return self._result(stopped=run.reason if self.step != total else "")
 
-    def _update(self, update: Update, rate: float, device: torch.device, totals: _Totals) -> None:
+    def _result(self, was_finished: bool = False, stopped: str = "") -> TrainResult:
+        return TrainResult(self.step, self._last, was_finished, stopped, self._best.step, self._best.value)
+
+    def _report(self, writer: MetricsWriter, run: RunState, event: str, metrics: dict[str, float]) -> None:
+        writer.log(self.step, metrics)
+        run.metrics |= metrics
+        self._tell(event, run, metrics)
+
+    def _tell(self, event: str, *args: Any) -> None:
+        if distributed.rank() == 0:
+            for callback in self.callbacks:
+                getattr(callback, event)(*args)
+
+    @contextmanager
+    def _watched(self, run: RunState) -> Iterator[None]:
+        """Tell the callbacks of the start and, whichever way it comes, of the end."""
+        self._tell("on_train_begin", run)
+        try:
+            yield
+        except BaseException as error:
+            run.outcome = "preempted" if isinstance(error, Preempted | KeyboardInterrupt) else "failed"
+            run.reason = error.what if isinstance(error, AligniteError) else f"{type(error).__name__}: {error}"
+            try:
+                self._tell("on_train_end", run)
+            except Exception as another:  # noqa: BLE001 - the error that ended the run is the one to raise
+                log.warning("a callback failed at the end of the run: %s", another)
+            raise
+        run.outcome = "finished" if self.step == run.num_updates or not run.reason else "stopped"
+        self._tell("on_train_end", run)
+
+    def _update(self, update: Update, rate: float, device: torch.device, totals: Totals) -> None:
         start = time.perf_counter()
         counts: dict[str, float] = {}
         for batch in update.batches:
@@ -145,13 +206,13 @@ class Loop:
             # A term with nothing to count adds a zero that keeps the graph whole.
             part = term.sum * (term.weight / max(counts[name], 1.0))
             loss = part if loss is None else loss + part
-            _add(sums, "loss", float(part.detach()))
-            _add(sums, f"term/{name}", float(part.detach()))
+            add_to(sums, "loss", float(part.detach()))
+            add_to(sums, f"term/{name}", float(part.detach()))
         if loss is not None and loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         for name, (total, count) in output.metrics.items():
-            _add(sums, f"sum/{name}", total)
-            _add(sums, f"count/{name}", count)
+            add_to(sums, f"sum/{name}", total)
+            add_to(sums, f"count/{name}", count)
 
     def _check(self, sums: Mapping[str, float], norm: Tensor) -> None:
         terms = [
@@ -181,7 +242,7 @@ class Loop:
         finally:
             policy.train()
 
-    def _save(self, writer: MetricsWriter, totals: _Totals) -> None:
+    def _save(self, writer: MetricsWriter, totals: Totals, run: RunState) -> None:
         random = rng.capture()
         if distributed.rank() == 0:
             state = {
@@ -191,11 +252,13 @@ class Loop:
                 "metrics": self._last,
                 "metrics_size": writer.size(),
                 "totals": asdict(totals),
+                "best": self._best.state_dict(),
                 "versions": checkpoint.versions(),
             }
             tensors = self.optimizer.state_tensors()
-            checkpoint.write_checkpoint(self.run_dir, self.step, state, tensors, random, self.weights.save)
-            checkpoint.prune(self.run_dir, self.config.save_total_limit, self.step)
+            folder = checkpoint.write_checkpoint(self.run_dir, self.step, state, tensors, random, self.weights.save)
+            checkpoint.prune(self.run_dir, self.config.save_total_limit, self.step, self._best.step)
+            self._tell("on_save", run, folder)
         distributed.barrier()
 
     def _restore(self, saved: checkpoint.Checkpoint) -> int:
@@ -206,7 +269,8 @@ class Loop:
         rng.restore(saved.random(), self.config.seed + saved.step)
         self.step = saved.step
         self._last = dict(saved.state["metrics"])
-        self._resumed = _Totals(**saved.state["totals"])
+        self._resumed = Totals(**saved.state["totals"])
+        self._best.load_state_dict(saved.state.get("best", {}))
         return int(saved.state["metrics_size"])
 
     @contextmanager
@@ -238,38 +302,6 @@ def _interruption(number: int, step: int, run_dir: Path) -> BaseException:
         where=str(run_dir / f"checkpoint-{step}"),
         fix="run the same command again to continue",
     )
-
-
-@dataclass
-class _Totals:
-    """Metrics since the last line: losses averaged over updates, objective metrics over their own counts."""
-
-    updates: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    norm: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
-
-    def add(self, sums: Mapping[str, float], norm: float, tokens: int, seconds: float) -> None:
-        self.updates += 1
-        self.tokens += tokens
-        self.seconds += seconds
-        self.norm = norm
-        for name, value in sums.items():
-            _add(self.sums, name, value)
-
-    def metrics(self) -> dict[str, float]:
-        found = {"loss": self.sums.get("loss", 0.0) / max(self.updates, 1), "grad_norm": self.norm}
-        for key, total in self.sums.items():
-            kind, _, name = key.partition("/")
-            if kind == "sum":
-                found[name] = total / max(self.sums[f"count/{name}"], 1.0)
-        found["tokens_per_second"] = self.tokens * distributed.world() / max(self.seconds, 1e-9)
-        return found
-
-
-def _add(sums: dict[str, float], name: str, value: float) -> None:
-    sums[name] = sums.get(name, 0.0) + value
 
 
 def _finite(value: float) -> bool:

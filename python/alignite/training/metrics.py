@@ -7,12 +7,15 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from alignite.files import cannot_write
+from alignite.training import distributed
 
 _SHOWN = ("loss", "eval_loss", "mean_token_accuracy", "grad_norm", "learning_rate", "tokens_per_second")
 
@@ -79,6 +82,39 @@ class MetricsWriter:
     def size(self) -> int:
         """Bytes written so far, which a checkpoint keeps."""
         return self._file.tell() if self._path is not None else 0
+
+
+@dataclass
+class Totals:
+    """Metrics since the last line: losses averaged over updates, objective metrics over their own counts."""
+
+    updates: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    norm: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, sums: Mapping[str, float], norm: float, tokens: int, seconds: float) -> None:
+        self.updates += 1
+        self.tokens += tokens
+        self.seconds += seconds
+        self.norm = norm
+        for name, value in sums.items():
+            add_to(self.sums, name, value)
+
+    def metrics(self) -> dict[str, float]:
+        found = {"loss": self.sums.get("loss", 0.0) / max(self.updates, 1), "grad_norm": self.norm}
+        for key, total in self.sums.items():
+            kind, _, name = key.partition("/")
+            if kind == "sum":
+                found[name] = total / max(self.sums[f"count/{name}"], 1.0)
+        found["tokens_per_second"] = self.tokens * distributed.world() / max(self.seconds, 1e-9)
+        return found
+
+
+def add_to(sums: dict[str, float], name: str, value: float) -> None:
+    """Add to a named sum that may not be there yet."""
+    sums[name] = sums.get(name, 0.0) + value
 
 
 def _short(value: float) -> str:

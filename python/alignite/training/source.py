@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from alignite.data.prepared import PreparedSet
 
 
+CPU_MICRO_BATCH_TOKENS = 896
+"""Tokens of a micro-batch on a CPU: few enough that activations stay in the caches, enough that products are large."""
+
+
 class PackedSource:
     """An :class:`alignite.types.UpdateSource` over a prepared set.
 
@@ -53,8 +57,8 @@ class PackedSource:
         self._per_update = batch_size * accumulation * world
         self._rank, self._world = rank, world
         self._seed, self._shuffle = seed, shuffle
-        per_epoch = math.ceil(len(prepared) / self._per_update)
-        self.num_updates: int | None = max_steps if max_steps > 0 else math.ceil(epochs * per_epoch)
+        self.updates_per_epoch = math.ceil(len(prepared) / self._per_update)
+        self.num_updates: int | None = max_steps if max_steps > 0 else math.ceil(epochs * self.updates_per_epoch)
         self._updates = self._epoch = self._position = self._num_tokens = 0
 
     def next_update(self) -> Update | None:
@@ -73,10 +77,11 @@ class PackedSource:
         self._updates += 1
         self._num_tokens += int(self._prepared.window_tokens(windows).sum())
         mine = windows[self._rank :: self._world]
-        batches = [self._prepared.batch(part) for part in self._split(mine)]
+        batches = [self._prepared.batch(part) for part in self.micro_batches(mine)]
         return Update(batches, self._epoch + stop / count, self._num_tokens)
 
-    def _split(self, windows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    def micro_batches(self, windows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """These windows in the parts that go through the model one after the other."""
         borders, held = [], 0
         for index, tokens in enumerate(self._prepared.window_tokens(windows).tolist()):
             too_many = self._max_tokens is not None and held + tokens > self._max_tokens

@@ -72,9 +72,12 @@ def test_a_lora_run_leaves_the_folder_that_was_promised(model: Path, tmp_path: P
         "adapter_model.safetensors",
         "checkpoint-4",
         "config.yaml",
+        "data.json",
+        "history.jsonl",
         "metrics.jsonl",
         "prepared",
         "prepared-eval",
+        "samples.jsonl",
     }
     saved = yaml.safe_load((run / "config.yaml").read_text())
     assert SFTConfig.from_dict(saved).to_dict() == trainer.args.to_dict()

@@ -1,0 +1,61 @@
+"""``alignite check``"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from alignite.cli.options import check_model_folder, parse
+from alignite.cli.sft import require
+from alignite.config import SFTConfig
+
+if TYPE_CHECKING:
+    from alignite.trainers.check import CheckReport, Finding
+
+
+def run(argv: Sequence[str]) -> int:
+    """Try a run: its options, folder, data, model, memory, a few real updates, disk. Leaves nothing behind.
+
+    Returns:
+        0 when the run would go, else the exit code of the first thing that is wrong.
+    """
+    config, as_json = parse(
+        SFTConfig, "alignite check", "Try what `alignite sft` with the same options would do, and leave nothing.", argv
+    )
+    config.validate()
+    require(config)
+    check_model_folder(config.model)
+
+    from alignite.trainers.check import check_sft
+
+    report = check_sft(config, (lambda _: None) if as_json else _print)
+    if as_json:
+        print(json.dumps(_as_json(report)))
+    elif report.errors:
+        print(f"{len(report.errors)} of {len(report.findings)} checks failed; the run would not go as it is")
+    else:
+        print("ready: run `alignite sft` with the same options")
+    return report.errors[0].exit_code if report.errors else 0
+
+
+def _print(finding: Finding) -> None:
+    lines = finding.text.splitlines()
+    print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<11}{lines[0]}", flush=True)
+    for line in lines[1:]:
+        print(f"{'':17}{line.strip()}", flush=True)
+
+
+def _as_json(report: CheckReport) -> dict[str, object]:
+    estimate = report.memory_estimate
+    memory = None if estimate is None else asdict(estimate) | {"total": estimate.total}
+    return {
+        "ok": not report.errors,
+        "checks": [{"name": f.name, "ok": f.ok, "text": f.text} for f in report.findings],
+        "data": report.data,
+        "updates": report.updates,
+        "memory": {"estimate": memory, "measured": report.memory_measured, "free": report.memory_free},
+        "seconds": {"update": report.seconds_per_update, "run": report.seconds_estimate},
+        "disk": {"needed": report.disk_needed, "free": report.disk_free},
+    }

@@ -1,0 +1,29 @@
+"""The configuration of a run: one dataclass a method, one field an option.
+
+The command line, ``--config`` files and Python share these fields: a field's
+name is the option's name, its metadata is the option's help, and values are
+checked here, once.
+"""
+
+from __future__ import annotations
+
+from alignite.config.commands import DoctorConfig, GenerateConfig, ImportGgufConfig, MergeConfig, PreviewConfig
+from alignite.config.data import DataOptions
+from alignite.config.options import Options, coerce, config_class, option, unknown_option
+from alignite.config.training import SFTConfig, TrainingConfig
+
+__all__ = [
+    "DataOptions",
+    "DoctorConfig",
+    "GenerateConfig",
+    "ImportGgufConfig",
+    "MergeConfig",
+    "Options",
+    "PreviewConfig",
+    "SFTConfig",
+    "TrainingConfig",
+    "coerce",
+    "config_class",
+    "option",
+    "unknown_option",
+]

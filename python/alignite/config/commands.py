@@ -1,0 +1,86 @@
+"""The options of commands that do not train."""
+
+from __future__ import annotations
+
+from alignite.config.data import DataOptions
+from alignite.config.options import Options, check_bound, check_device, config_class, option
+from alignite.errors import ConfigError
+
+
+@config_class
+class GenerateConfig(Options):
+    """Options of ``alignite generate``."""
+
+    model: str | None = option(default=None, help="model folder")
+    adapter: str | None = option(default=None, help="PEFT folder of an adapter of this model")
+    prompt: list[str] = option(default=[], help="what to ask; several are asked one by one")
+    prompt_file: str | None = option(default=None, help="file with a prompt a line; - is standard input")
+    system: str | None = option(default=None, help="system message")
+    raw: bool = option(default=False, help="send prompts as they are, without the chat template")
+    max_new_tokens: int = option(default=256, help="longest answer in tokens")
+    temperature: float = option(default=0.0, help="0 takes the likeliest token each time")
+    top_p: float = option(default=1.0, help="sample from the likeliest tokens of this total probability")
+    top_k: int = option(default=0, help="sample from this many likeliest tokens; 0 means all")
+    repetition_penalty: float = option(default=1.0, help="above 1 makes repeated tokens less likely")
+    seed: int = option(default=0, help="seed of the sampling")
+    batch_size: int = option(default=8, help="prompts answered together")
+    dtype: str = option(default="float32", help="dtype of the model", choices=("float32", "bfloat16"))
+    device: str = option(default="auto", help="auto, cpu, cuda or cuda:N")
+
+    def validate(self) -> None:
+        super().validate()
+        for name in ("max_new_tokens", "batch_size"):
+            check_bound(name, getattr(self, name), 1, True)
+        for name in ("temperature", "top_k", "seed"):
+            check_bound(name, getattr(self, name), 0, True)
+        for name in ("top_p", "repetition_penalty"):
+            check_bound(name, getattr(self, name), 0, False)
+        if self.top_p > 1:
+            raise ConfigError(f"top_p is {self.top_p}", fix="it must be at most 1")
+        check_device(self.device)
+
+
+@config_class
+class PreviewConfig(DataOptions):
+    """Options of ``alignite preview``."""
+
+    model: str | None = option(default=None, help="model folder, whose tokenizer and chat template are used")
+    data: list[str] = option(default=[], help="training files (JSONL, JSONL.gz) or globs")
+    num_rows: int = option(default=5, help="rows to show in full, the first that are trained on; 0 shows numbers only")
+    row: list[str] = option(default=[], help="show these rows instead: numbers, counted from 0, or file:line")
+    html: str | None = option(default=None, help="write everything shown as one HTML page, rows in full length")
+    num_threads: int = option(default=0, help="CPU threads; 0 means all cores")
+
+    def validate(self) -> None:
+        super().validate()
+        for name, most in (("num_rows", 10_000), ("num_threads", 4096)):
+            check_bound(name, getattr(self, name), 0, True)
+            if getattr(self, name) > most:
+                raise ConfigError(f"{name} is {getattr(self, name)}", fix=f"it must be at most {most}")
+        for row in self.row:
+            if not row.rpartition(":")[2].isdecimal() or len(row) > 4096:
+                raise ConfigError(f"row is {row!r}", fix="it must be a number, counted from 0, or file:line")
+
+
+@config_class
+class MergeConfig(Options):
+    """Options of ``alignite merge``."""
+
+    model: str | None = option(default=None, help="folder of the base model")
+    adapter: str | None = option(default=None, help="PEFT folder of the adapter")
+    output_dir: str | None = option(default=None, help="folder of the merged model")
+    dtype: str = option(default="float32", help="dtype of the merged model", choices=("float32", "bfloat16"))
+
+
+@config_class
+class ImportGgufConfig(Options):
+    """Options of ``alignite import-gguf``."""
+
+    gguf: str | None = option(default=None, help="GGUF file of a Llama-family model")
+    output_dir: str | None = option(default=None, help="folder to write")
+    dtype: str = option(default="float32", help="dtype of the weights", choices=("float32", "bfloat16", "float16"))
+
+
+@config_class
+class DoctorConfig(Options):
+    """``alignite doctor`` has no options of its own."""

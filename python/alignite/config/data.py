@@ -1,0 +1,32 @@
+"""The options of the data path."""
+
+from __future__ import annotations
+
+from alignite.config.options import Options, check_bound, config_class, option
+from alignite.errors import ConfigError
+
+
+@config_class
+class DataOptions(Options):
+    """What decides how rows become tokens, and which of them are scored."""
+
+    max_length: int = option(
+        default=1024, help="longest row in tokens; longer rows are cut at a turn border and counted"
+    )
+    packing: str = option(default="none", help="how rows share a window of max_length tokens", choices=("none", "bfd"))
+    prompt_column: str | None = option(default=None, help="column that holds the prompt")
+    completion_column: str | None = option(default=None, help="column that holds the completion")
+    apply_chat_template: bool = option(
+        default=True, help="render rows with the model's chat template; false leaves text raw"
+    )
+    template_date: str | None = option(
+        default=None, help="date that templates see as today, YYYY-MM-DD; default: the first run's day"
+    )
+    on_bad_row: str = option(default="error", help="what a malformed row does", choices=("error", "skip"))
+
+    def validate(self) -> None:
+        super().validate()
+        check_bound("max_length", self.max_length, 2, True)
+        if (self.prompt_column is None) != (self.completion_column is None):
+            given = "prompt_column" if self.prompt_column is not None else "completion_column"
+            raise ConfigError(f"{given} is given alone", fix="give prompt_column and completion_column")
