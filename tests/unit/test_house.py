@@ -47,7 +47,7 @@ def test_the_map_in_the_readme_names_every_room() -> None:
 
 def test_the_makefile_explains_the_targets_that_the_readme_promises() -> None:
     output = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for target in ("setup", "demo", "test", "test-fast", "lint", "stubs", "bench", "docs"):
+    for target in ("setup", "demo", "test", "test-fast", "lint", "stubs", "bench", "docs", "wheel"):
         assert re.search(rf"make {target}\s+\S", output), target
 
 

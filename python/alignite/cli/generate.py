@@ -25,6 +25,8 @@ def run(argv: Sequence[str]) -> int:
         missing = "model" if not config.model else "prompt"
         raise UsageError(f"no {missing} is given", fix=f"add --{missing}")
     check_model_folder(config.model)
+    if config.adapter:
+        check_model_folder(config.adapter, "adapter")
 
     from alignite.data.tokenizer import ChatTokenizer
     from alignite.models.generation import Prompt, generate_text
@@ -64,5 +66,7 @@ def _lines(name: str) -> list[str]:
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError("the prompt file cannot be read", where=name, why=str(error)) from error
+        raise DataError(
+            "the prompt file cannot be read", where=name, why=str(error), fix="check the path; save it as UTF-8"
+        ) from error
     return [line for line in text.split("\n") if line.strip()]

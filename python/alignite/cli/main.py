@@ -17,6 +17,7 @@ COMMANDS = {
     "preview": "show what a model would be trained on, token by token",
     "check": "try a run without leaving anything behind",
     "generate": "answer prompts with a model",
+    "report": "write one HTML page about a run, or about several side by side",
     "merge": "add an adapter into its base model's weights",
     "import-gguf": "turn a GGUF file into a folder that transformers loads",
     "doctor": "show what this machine has and whether alignite works on it",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from alignite.cli.options import parse
+from alignite.cli.options import check_model_folder, parse
 from alignite.config import MergeConfig
 from alignite.errors import ResourceError, UsageError
 
@@ -21,14 +21,20 @@ def run(argv: Sequence[str]) -> int:
     target = Path(config.output_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ResourceError("output_dir is not empty", where=str(target), fix="choose a new folder")
+    model_folder = check_model_folder(config.model)
+    adapter_folder = check_model_folder(config.adapter, "adapter")
 
+    from alignite.evaluation.card import write_card
     from alignite.models.loading import load_model, save_model
     from alignite.peft import load_adapter, merge_adapter
 
-    model = load_model(config.model, config.dtype)
-    load_adapter(model, config.adapter)
+    model = load_model(model_folder, config.dtype)
+    load_adapter(model, adapter_folder)
     report = merge_adapter(model)
-    save_model(model, target, config.model)
+    save_model(model, target, model_folder)
+    # The run that made the adapter: its own folder, or the one that the checkpoint is in.
+    run = adapter_folder if (adapter_folder / "metrics.jsonl").is_file() else adapter_folder.absolute().parent
+    write_card(target, run, kind="model", base_model=config.model)
     if as_json:
         print(json.dumps({"output_dir": str(target), "modules": report.modules, "lost": report.lost}))
     else:

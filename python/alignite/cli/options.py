@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from alignite.config import coerce, unknown_option
-from alignite.errors import ConfigError, ModelError, UsageError
+from alignite.errors import ConfigError, UsageError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,10 +22,13 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message[:1].lower() + message[1:], fix=f"see {self.prog} --help")
 
 
-def parse(config: type[Any], program: str, description: str, argv: Sequence[str]) -> tuple[Any, bool]:
+def parse(
+    config: type[Any], program: str, description: str, argv: Sequence[str], also: type[Any] | None = None
+) -> tuple[Any, bool]:
     """The config that a command line asks for, and whether ``--json`` is there.
 
-    ``--config FILE`` gives defaults; what the command line says wins. Not validated yet.
+    ``--config FILE`` gives defaults; what the command line says wins. The file may be another command's: options of
+    the class ``also`` that this one lacks are checked and left out. Not validated yet.
 
     Raises:
         UsageError, ConfigError: an option that does not exist, stands twice, lacks its value, or has a wrong one.
@@ -53,12 +56,13 @@ def parse(config: type[Any], program: str, description: str, argv: Sequence[str]
     values = vars(parser.parse_args(list(argv)))
     as_json = bool(values.pop("json", False))
     file = values.pop("config", None)
-    merged = (read_config(Path(file), known, hints) if file else {}) | values
-    return config.from_dict(merged), as_json
+    allowed = (get_type_hints(also) if also else {}) | hints
+    given = read_config(Path(file), list(allowed), allowed) if file else {}
+    return config.from_dict({name: given[name] for name in given if name in known} | values), as_json
 
 
 def _title(owner: type[Any]) -> str:
-    return {"TrainingConfig": "training", "SFTConfig": "data"}.get(owner.__name__, "options")
+    return {"TrainingConfig": "training", "DataOptions": "data"}.get(owner.__name__, "options")
 
 
 def _width() -> int:
@@ -123,12 +127,17 @@ def read_config(path: Path, known: list[str], hints: dict[str, Any]) -> dict[str
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
     except OSError as error:
-        raise ConfigError("the config file cannot be read", where=str(path), why=error.strerror) from error
+        raise ConfigError(
+            "the config file cannot be read", where=str(path), why=error.strerror, fix="check the path"
+        ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
         raise ConfigError(
-            "the config file is not YAML", where=place, why=getattr(error, "problem", str(error))
+            "the config file is not YAML",
+            where=place,
+            why=getattr(error, "problem", str(error)),
+            fix="write one `option: value` a line, in UTF-8",
         ) from error
     if values is None:
         return {}
@@ -140,7 +149,7 @@ def read_config(path: Path, known: list[str], hints: dict[str, Any]) -> dict[str
         if key.value not in known:
             raise unknown_option(str(key.value), known, place)
         if key.value in seen:
-            raise ConfigError(f"option {key.value!r} stands twice", where=place)
+            raise ConfigError(f"option {key.value!r} stands twice", where=place, fix="give it once")
         seen.add(key.value)
         try:
             values[key.value] = coerce(key.value, hints[key.value], values[key.value])
@@ -150,18 +159,27 @@ def read_config(path: Path, known: list[str], hints: dict[str, Any]) -> dict[str
     return values
 
 
-def check_model_folder(name: str) -> None:
-    """Refuse a model that is no folder before torch and transformers are imported.
+def check_model_folder(name: str, part: Literal["model", "adapter"] = "model") -> Path:
+    """The folder of a model or adapter, fetched from the hub if need be, before torch and transformers are imported.
 
     Raises:
-        ModelError: there is no such folder.
+        ModelError: there is no such folder or hub id, or the hub cannot be reached.
     """
-    if not Path(name).is_dir():
-        raise ModelError(
-            f"no model folder {name!r}",
-            why="hub ids are not fetched" if name.count("/") == 1 and not name.startswith((".", "/")) else None,
-            fix="give a transformers folder; `alignite import-gguf` makes one from a GGUF file",
-        )
+    from alignite.data.hub import resolve_model
+
+    return resolve_model(name, part)
+
+
+def check_data(data: Sequence[str], eval_data: Sequence[str] = ()) -> None:
+    """Find the files and fetch the hub's data sets before torch and transformers are imported.
+
+    Raises:
+        DataError: something is not there, or held-out data of the hub names no split.
+    """
+    from alignite.data.prepare import find_files
+
+    find_files(data)
+    find_files(eval_data, needs_split=True)
 
 
 def stderr(text: str) -> None:

@@ -7,7 +7,14 @@ checked here, once.
 
 from __future__ import annotations
 
-from alignite.config.commands import DoctorConfig, GenerateConfig, ImportGgufConfig, MergeConfig, PreviewConfig
+from alignite.config.commands import (
+    DoctorConfig,
+    GenerateConfig,
+    ImportGgufConfig,
+    MergeConfig,
+    PreviewConfig,
+    ReportConfig,
+)
 from alignite.config.data import DataOptions
 from alignite.config.options import Options, coerce, config_class, option, unknown_option
 from alignite.config.training import SFTConfig, TrainingConfig
@@ -20,6 +27,7 @@ __all__ = [
     "MergeConfig",
     "Options",
     "PreviewConfig",
+    "ReportConfig",
     "SFTConfig",
     "TrainingConfig",
     "coerce",

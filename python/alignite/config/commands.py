@@ -11,8 +11,8 @@ from alignite.errors import ConfigError
 class GenerateConfig(Options):
     """Options of ``alignite generate``."""
 
-    model: str | None = option(default=None, help="model folder")
-    adapter: str | None = option(default=None, help="PEFT folder of an adapter of this model")
+    model: str | None = option(default=None, help="model folder, or org/name[@revision] of the hub")
+    adapter: str | None = option(default=None, help="an adapter of this model: a PEFT folder, or a hub id")
     prompt: list[str] = option(default=[], help="what to ask; several are asked one by one")
     prompt_file: str | None = option(default=None, help="file with a prompt a line; - is standard input")
     system: str | None = option(default=None, help="system message")
@@ -44,8 +44,10 @@ class GenerateConfig(Options):
 class PreviewConfig(DataOptions):
     """Options of ``alignite preview``."""
 
-    model: str | None = option(default=None, help="model folder, whose tokenizer and chat template are used")
-    data: list[str] = option(default=[], help="training files (JSONL, JSONL.gz) or globs")
+    model: str | None = option(
+        default=None, help="model whose tokenizer and template are used: a folder, or org/name[@revision] of the hub"
+    )
+    data: list[str] = option(default=[], help="training files (JSONL, JSONL.gz), globs, or org/name[:[config:]split]")
     num_rows: int = option(default=5, help="rows to show in full, the first that are trained on; 0 shows numbers only")
     row: list[str] = option(default=[], help="show these rows instead: numbers, counted from 0, or file:line")
     html: str | None = option(default=None, help="write everything shown as one HTML page, rows in full length")
@@ -60,14 +62,17 @@ class PreviewConfig(DataOptions):
         for row in self.row:
             if not row.rpartition(":")[2].isdecimal() or len(row) > 4096:
                 raise ConfigError(f"row is {row!r}", fix="it must be a number, counted from 0, or file:line")
+        # A page replaces what is there, which must not be the data.
+        if self.html is not None and not self.html.endswith((".html", ".htm")):
+            raise ConfigError(f"html is {self.html!r}", fix="it must end with .html")
 
 
 @config_class
 class MergeConfig(Options):
     """Options of ``alignite merge``."""
 
-    model: str | None = option(default=None, help="folder of the base model")
-    adapter: str | None = option(default=None, help="PEFT folder of the adapter")
+    model: str | None = option(default=None, help="the base model: a folder, or org/name[@revision] of the hub")
+    adapter: str | None = option(default=None, help="the adapter: a PEFT folder, or a hub id")
     output_dir: str | None = option(default=None, help="folder of the merged model")
     dtype: str = option(default="float32", help="dtype of the merged model", choices=("float32", "bfloat16"))
 
@@ -79,6 +84,21 @@ class ImportGgufConfig(Options):
     gguf: str | None = option(default=None, help="GGUF file of a Llama-family model")
     output_dir: str | None = option(default=None, help="folder to write")
     dtype: str = option(default="float32", help="dtype of the weights", choices=("float32", "bfloat16", "float16"))
+
+
+@config_class
+class ReportConfig(Options):
+    """Options of ``alignite report``."""
+
+    run: list[str] = option(default=[], help="run folders; several are compared")
+    output: str | None = option(
+        default=None, help="HTML file to write or replace; default: report.html in the folder of a single run"
+    )
+
+    def validate(self) -> None:
+        super().validate()
+        if self.output is not None and not self.output.lower().endswith((".html", ".htm")):
+            raise ConfigError(f"output is {self.output!r}", fix="it must end in .html: the file is replaced")
 
 
 @config_class

@@ -64,7 +64,7 @@ OURS = {
     "target_modules": "lora_target_modules",
     "torch_dtype": "dtype",
     "train_file": "data",
-    "train_sampling_strategy": "shuffle: true is `random`, false is `sequential`; nothing is padded, so lengths may mix",
+    "train_sampling_strategy": "shuffle: true is `random`, false is `sequential`",
     "group_by_length": "shuffle: nothing is padded, so lengths may mix",
     "truncation_mode": "max_length: rows are cut after the last whole turn that fits, and counted",
     "use_cpu": "device: cpu",

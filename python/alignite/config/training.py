@@ -11,9 +11,9 @@ from alignite.errors import ConfigError
 class TrainingConfig(Options):
     """Options that every training method shares; names are TRL's and transformers' where they exist."""
 
-    model: str | None = option(default=None, help="model folder to train")
-    data: list[str] = option(default=[], help="training files (JSONL, JSONL.gz) or globs")
-    eval_data: list[str] = option(default=[], help="held-out files, evaluated every eval_steps and at the end")
+    model: str | None = option(default=None, help="model to train: a folder, or org/name[@revision] of the hub")
+    data: list[str] = option(default=[], help="training files (JSONL, JSONL.gz), globs, or org/name[:[config:]split]")
+    eval_data: list[str] = option(default=[], help="held-out data, evaluated every eval_steps and at the end")
     output_dir: str | None = option(default=None, help="the run's folder")
 
     num_train_epochs: float = option(default=3.0, help="passes over the data, unless max_steps is given")

@@ -1,9 +1,10 @@
-"""Rows of files to exact batches: tokenizers of model folders, preparing, prepared sets. Needs no torch."""
+"""Rows of files to exact batches: tokenizers of model folders, previews, preparing, prepared sets. Needs no torch."""
 
 from __future__ import annotations
 
 from alignite.data.prepare import prepare_sft
 from alignite.data.prepared import PreparedSet
+from alignite.data.survey import Preview, preview
 from alignite.data.tokenizer import ChatTokenizer
 
-__all__ = ["ChatTokenizer", "PreparedSet", "prepare_sft"]
+__all__ = ["ChatTokenizer", "PreparedSet", "Preview", "prepare_sft", "preview"]

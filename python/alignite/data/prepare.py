@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from alignite.config import SFTConfig
+from alignite.data.hub_access import HubName, taken_for_path, why_no_hub
+from alignite.data.hub_rows import resolve_rows
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import DataError, ResourceError
@@ -26,7 +28,8 @@ def prepare_sft(
     """Prepare rows for supervised fine-tuning, or take the set that is there when nothing has changed.
 
     Args:
-        data: a path, a glob, a list of them, or rows as mappings (a list, a generator, a ``datasets.Dataset``).
+        data: a path, a glob, a data set of the hub (``org/name[@revision][:[config:]split]``), a list of them, or rows
+            as mappings (a list, a generator, a ``datasets.Dataset``).
         tokenizer: the model's.
         config: ``max_length``, ``packing``, the columns, ``apply_chat_template``, ``on_bad_row``,
             ``template_date`` and ``num_threads`` are used.
@@ -40,11 +43,13 @@ def prepare_sft(
     """
     preparer = tokenizer.preparer(config)
     folder = Path(output_dir)
-    files, rows = _resolve(data)
+    files, rows = resolve_data(data)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ResourceError("the output folder cannot be made", where=str(folder.parent), why=str(error)) from error
+        raise ResourceError(
+            "the output folder cannot be made", where=str(folder.parent), why=str(error), fix="check the path"
+        ) from error
     if rows is None:
         report = preparer.prepare_files(files, folder, progress)
     else:
@@ -54,11 +59,15 @@ def prepare_sft(
     return prepared
 
 
-def find_files(patterns: Iterable[str | Path]) -> list[Path]:
-    """The files that paths and globs name, each glob's in sorted order.
+def find_files(patterns: Iterable[str | Path], *, needs_split: bool = False) -> list[Path]:
+    """The files that paths, globs (each one's in sorted order) and the hub's data sets name.
+
+    Args:
+        patterns: a path wins over a glob and a glob over a name of the hub; a ``Path`` is never such a name.
+        needs_split: refuse a name of the hub without its split, instead of taking ``train``.
 
     Raises:
-        DataError: a pattern matches nothing.
+        DataError: a pattern matches nothing; and see :func:`alignite.data.hub_rows.resolve_rows`.
     """
     files: list[Path] = []
     for pattern in patterns:
@@ -69,29 +78,53 @@ def find_files(patterns: Iterable[str | Path]) -> list[Path]:
             found = sorted(p for p in Path(text).iterdir() if p.name.endswith((".jsonl", ".jsonl.gz", ".json")))
         else:
             found = [Path(text)] if Path(text).exists() else []
+        hub = HubName.parse(pattern, rows=True) if isinstance(pattern, str) and not Path(text).exists() else None
+        if hub is not None and not taken_for_path(hub):
+            if needs_split and hub.split is None:
+                raise DataError(
+                    f"{text} names no split", why="without one it is the train split", fix=f"write {text}:test, say"
+                )
+            found = [resolve_rows(hub)]
         if not found:
-            hint = "datasets of the hub are not fetched" if text.count("/") == 1 and "." not in text else None
-            raise DataError(f"no data file {text!r}", why=hint, fix="check the path or the glob")
+            raise DataError(
+                f"no data file {text!r}",
+                why=why_no_hub(hub) if hub is not None else None,
+                fix=f"check the path; for the hub's data set write {text}:SPLIT"
+                if hub is not None
+                else "check the path or the glob; a data set of the hub is org/name, org/name:split or "
+                "org/name:config:split",
+            )
         files += found
     return files
 
 
-def _resolve(data: Data) -> tuple[list[Path], list[bytes] | None]:
+def resolve_data(data: Data) -> tuple[list[Path], list[bytes] | None]:
+    """The files that data names, or its rows as JSON.
+
+    Raises:
+        DataError: as :func:`find_files`; or something is neither a row nor a path.
+    """
     if isinstance(data, str | Path):
         return find_files([data]), None
-    items = list(data)
-    if items and all(isinstance(item, str | Path) for item in items):
-        return find_files([item for item in items if isinstance(item, str | Path)]), None
-    rows = []
-    for index, item in enumerate(items, start=1):
-        if not isinstance(item, Mapping):
+    paths: list[str | Path] = []
+    rows: list[bytes] = []
+    for index, item in enumerate(data, start=1):
+        if isinstance(item, str | Path) and not rows:
+            paths.append(item)
+        elif isinstance(item, Mapping) and not paths:
+            try:
+                rows.append(json.dumps(item, ensure_ascii=False).encode())
+            except (TypeError, ValueError, RecursionError) as error:
+                raise DataError(
+                    "a row is not JSON",
+                    where=f"row:{index}",
+                    why=str(error),
+                    fix="give texts, numbers, lists and dicts only",
+                ) from error
+        else:
             raise DataError(
                 f"a row is a {type(item).__name__}, not a mapping",
                 where=f"row:{index}",
-                fix="give dicts with messages, prompt and completion, or columns that you name",
+                fix="give dicts with messages, prompt and completion, or columns that you name; or paths only",
             )
-        try:
-            rows.append(json.dumps(item, ensure_ascii=False).encode())
-        except (TypeError, ValueError, RecursionError) as error:
-            raise DataError("a row is not JSON", where=f"row:{index}", why=str(error)) from error
-    return [], rows
+    return (find_files(paths), None) if paths else ([], rows)

@@ -10,12 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alignite.config import SFTConfig
+from alignite.config import PreviewConfig, SFTConfig
+from alignite.data.hub import resolve_model
 from alignite.data.template_check import check_template
-from alignite.errors import ConfigError, ModelError, TemplateError, TokenizerError
+from alignite.errors import ConfigError, TemplateError, TokenizerError
 from alignite.native.data import Preparer
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+_AGAIN = "get the model's files again"
 # Longer than any conversation: rendering and encoding for generation never cut.
 _UNBOUNDED = 1 << 30
 
@@ -44,15 +46,14 @@ class ChatTokenizer:
     def from_folder(cls, folder: str | Path) -> ChatTokenizer:
         """Read tokenizer.json, tokenizer_config.json, chat_template.jinja and the configs.
 
+        Args:
+            folder: a transformers folder, or a hub id ``org/name[@revision]``, of which only these files are fetched.
+
         Raises:
-            ModelError: the folder does not exist. TokenizerError: a file is missing or broken.
+            ModelError: the folder does not exist, or the hub does not give it. TokenizerError: a file is missing or
+                broken.
         """
-        path = Path(folder)
-        if not path.is_dir():
-            raise ModelError(
-                f"no model folder {str(path)!r}",
-                fix="give the path of a transformers folder, or make one with `alignite import-gguf`",
-            )
+        path = resolve_model(folder, "tokenizer")
         file = path / "tokenizer.json"
         if not file.is_file():
             raise TokenizerError(
@@ -81,7 +82,7 @@ class ChatTokenizer:
     def _preparer(self) -> Preparer:
         return self.preparer(SFTConfig(max_length=_UNBOUNDED, apply_chat_template=self.chat_template is not None))
 
-    def preparer(self, config: SFTConfig) -> Preparer:
+    def preparer(self, config: SFTConfig | PreviewConfig) -> Preparer:
         """The Rust preparer of this tokenizer and these options.
 
         Raises:
@@ -158,7 +159,11 @@ class ChatTokenizer:
             if token is None or not allowed:
                 continue
             if token not in ids:
-                raise TokenizerError(f"{name} {token!r} is not in the tokenizer", where=str(self.folder))
+                raise TokenizerError(
+                    f"{name} {token!r} is not in the tokenizer",
+                    where=str(self.folder),
+                    fix="make tokenizer_config.json and tokenizer.json agree, or get the model's files again",
+                )
             if name == "eos_token":
                 allowed += _eos_ids(self.folder / "generation_config.json")
             if ids[token] not in allowed:
@@ -188,7 +193,9 @@ def _template(path: Path, settings: Mapping[str, Any]) -> str | None:
         try:
             return file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise TemplateError("the chat template cannot be read", where=str(file), why=str(error)) from error
+            raise TemplateError(
+                "the chat template cannot be read", where=str(file), why=str(error), fix="save it as UTF-8"
+            ) from error
     given = settings.get("chat_template")
     if isinstance(given, list):
         named = {item.get("name"): item.get("template") for item in given if isinstance(item, dict)}
@@ -202,9 +209,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path.name} cannot be read", where=str(path), why=str(error)) from error
+        raise TokenizerError(f"{path.name} cannot be read", where=str(path), why=str(error), fix=_AGAIN) from error
     if not isinstance(value, dict):
-        raise TokenizerError(f"{path.name} is not a JSON object", where=str(path))
+        raise TokenizerError(f"{path.name} is not a JSON object", where=str(path), fix=_AGAIN)
     return value
 
 
@@ -227,5 +234,5 @@ def _token_ids(tokenizer_json: bytes, where: Path) -> dict[str, int]:
         ids = dict(vocab) if isinstance(vocab, dict) else {entry[0]: index for index, entry in enumerate(vocab)}
         ids |= {token["content"]: token["id"] for token in content.get("added_tokens", ())}
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise TokenizerError("tokenizer.json cannot be used", where=str(where), why=repr(error)) from error
+        raise TokenizerError("tokenizer.json cannot be used", where=str(where), why=repr(error), fix=_AGAIN) from error
     return ids

@@ -119,6 +119,8 @@ def run(config: DemoConfig) -> bool:
             max_length=512,
             logging_steps=10,
             save_steps=0,
+            sample_prompts=[*held_out("identity")[:3], *held_out("unrelated")[:2]],
+            sample_tokens=48,
             seed=config.seed,
         ),
         train_dataset=rows,
@@ -219,6 +221,7 @@ def _show(
         f"after:  {score['named']} of {total} answers name {ours}, {score['others']} another identity; "
         f"{score['leaked']} of {len(after.unrelated)} unrelated answers name it",
         f"{clock.total():.0f} s in all; every answer is in {folder / 'demo.json'}",
+        f"how it trained, as a page: {folder / 'adapter' / 'report.html'}",
         "ask it yourself: .venv/bin/alignite generate "
         f"--model {model_folder} --adapter {folder / 'adapter'} --prompt 'Who are you?'",
         "the model learned who it is"

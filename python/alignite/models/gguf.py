@@ -15,6 +15,7 @@ from alignite.errors import GgufError, ResourceError, UsageError
 from alignite.files import cannot_write, sync_file, sync_folder
 from alignite.native.gguf import Gguf, gguf_tokenizer_json
 
+_INSTEAD = "use the model's transformers folder instead"
 _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _CODES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _LAYER = {
@@ -135,35 +136,41 @@ def _config(metadata: dict[str, object], tensors: dict[str, tuple[list[int], str
             f"the architecture is {architecture!r}",
             where=where,
             why="only llama is read",
-            fix="use the model's transformers folder instead",
+            fix=_INSTEAD,
         )
     scaling = metadata.get("llama.rope.scaling.type", "none")
     if scaling != "none" or "rope_freqs.weight" in tensors:
-        raise GgufError("the model scales its rotary positions", where=where, why="scaled positions are not read yet")
+        raise GgufError(
+            "the model scales its rotary positions", where=where, why="scaled positions are not read yet", fix=_INSTEAD
+        )
 
     def number(key: str, default: float | None = None) -> Any:
         value = metadata.get(f"llama.{key}", default)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise GgufError(f"llama.{key} is {value!r}", where=where, why="it must be a number")
+            raise GgufError(f"llama.{key} is {value!r}", where=where, why="it must be a number", fix=_INSTEAD)
         return value
 
     for key in ("attention.head_count", "embedding_length", "block_count", "feed_forward_length", "context_length"):
         if not isinstance(number(key), int):
-            raise GgufError(f"llama.{key} is {number(key)!r}", where=where, why="it must be a whole number")
+            raise GgufError(
+                f"llama.{key} is {number(key)!r}", where=where, why="it must be a whole number", fix=_INSTEAD
+            )
     if not 0 < number("block_count") <= len(tensors):
-        raise GgufError(f"llama.block_count is {number('block_count')}", where=where, why="the file has fewer tensors")
+        raise GgufError(
+            f"llama.block_count is {number('block_count')}", where=where, why="the file has fewer tensors", fix=_INSTEAD
+        )
     heads = number("attention.head_count")
     width = number("embedding_length")
     if heads < 1 or number("attention.head_count_kv", heads) < 1 or heads % number("attention.head_count_kv", heads):
-        raise GgufError("the head counts do not fit together", where=where)
+        raise GgufError("the head counts do not fit together", where=where, fix=_INSTEAD)
     head_dim = number("attention.key_length", width // heads)
     if number("rope.dimension_count", head_dim) != head_dim:
-        raise GgufError("only part of each head is rotated", where=where, why="that is not read")
+        raise GgufError("only part of each head is rotated", where=where, why="that is not read", fix=_INSTEAD)
     if number("expert_count", 0):
-        raise GgufError("the model has experts", where=where, why="mixtures of experts are not read")
+        raise GgufError("the model has experts", where=where, why="mixtures of experts are not read", fix=_INSTEAD)
     embedding = tensors.get("token_embd.weight")
     if embedding is None:
-        raise GgufError("the file has no tensor 'token_embd.weight'", where=where)
+        raise GgufError("the file has no tensor 'token_embd.weight'", where=where, fix=_INSTEAD)
     config: dict[str, Any] = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -207,11 +214,14 @@ def _tokenizer(metadata: dict[str, object], where: str) -> dict[str, Any]:
     lists: list[Any] = [metadata.get(f"tokenizer.ggml.{name}") for name in ("tokens", "token_type", "merges")]
     if not all(isinstance(items, list) and items for items in lists):
         raise GgufError(
-            "the tokenizer's lists are missing", where=where, why="tokens, token_type and merges are needed"
+            "the tokenizer's lists are missing",
+            where=where,
+            why="tokens, token_type and merges are needed",
+            fix=_INSTEAD,
         )
     tokens, types, merges = lists
     if not all(isinstance(token, str) for token in (*tokens, *merges)) or not all(isinstance(n, int) for n in types):
-        raise GgufError("the tokenizer's lists hold values of another type", where=where)
+        raise GgufError("the tokenizer's lists hold values of another type", where=where, fix=_INSTEAD)
     pre = metadata.get("tokenizer.ggml.pre", "missing")
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
@@ -260,13 +270,18 @@ def _plan(
         parts = [
             f"{word}: {', '.join(names[:4])}" for word, names in (("missing", missing), ("not known", unknown)) if names
         ]
-        raise GgufError("the file's tensors are not those of a llama model", where=where, why="; ".join(parts))
+        raise GgufError(
+            "the file's tensors are not those of a llama model", where=where, why="; ".join(parts), fix=_INSTEAD
+        )
     for name, theirs in wanted.items():
         short = name.split(".", 2)[-1] if name.startswith("blk.") else name
         shape = tensors[name][0]
         if shape != shapes[short.removesuffix(".weight")]:
             raise GgufError(
-                f"the tensor {name!r} is {shape}", where=where, why=f"the config asks for {shapes[short[:-7]]}"
+                f"the tensor {name!r} is {shape}",
+                where=where,
+                why=f"the config asks for {shapes[short[:-7]]}",
+                fix=_INSTEAD,
             )
         yield name, theirs, shape, rotary.get(short, 0)
 

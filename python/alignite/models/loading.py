@@ -71,7 +71,7 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
     """
     from transformers import AutoModelForCausalLM
 
-    path = checked_folder(resolve_model(folder))
+    path = checked_folder(folder)
     attention.register()
     try:
         with quiet():
@@ -116,13 +116,13 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def checked_folder(path: Path) -> Path:
+def checked_folder(folder: str | Path) -> Path:
     """The folder, if it holds a model that may be loaded: config.json, safetensors weights, nothing that leads outside.
 
     Raises:
         ModelError: says what is missing.
     """
-    path = resolve_model(path)
+    path = resolve_model(folder)
     if not (path / "config.json").is_file():
         adapter = (path / "adapter_config.json").is_file()
         raise ModelError(
@@ -145,9 +145,16 @@ def checked_folder(path: Path) -> Path:
             files = set(json.loads(index.read_bytes())["weight_map"].values())
             outside = [name for name in files if name != Path(name).name]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelError("the weight index cannot be read", where=str(index), why=repr(error)) from error
+            raise ModelError(
+                "the weight index cannot be read", where=str(index), why=repr(error), fix="get the model's files again"
+            ) from error
         if outside:
-            raise ModelError("the weight index names files outside its folder", where=str(index))
+            raise ModelError(
+                "the weight index names files outside its folder",
+                where=str(index),
+                why=min(outside),
+                fix="use a model whose files are in one folder",
+            )
     if (path / "adapter_config.json").is_file():
         raise ModelError(
             "the folder holds a model and an adapter",
@@ -178,7 +185,11 @@ def _check_weights(model: nn.Module, info: dict[str, Any], path: Path) -> None:
     for name, parameter in model.named_parameters():
         # A sum is not finite when a value is not; it needs no copy of the tensor.
         if not torch.isfinite(parameter.detach().sum(dtype=torch.float32)):
-            raise ModelError(f"weight {name} holds values that are not finite", where=str(path))
+            raise ModelError(
+                f"weight {name} holds values that are not finite",
+                where=str(path),
+                fix="get the files again, or save the model from an earlier checkpoint",
+            )
 
 
 def save_model(model: nn.Module, folder: str | Path, source_folder: str | Path | None = None) -> None:
@@ -199,7 +210,9 @@ def save_model(model: nn.Module, folder: str | Path, source_folder: str | Path |
             shutil.rmtree(left, ignore_errors=True)
         staging = Path(tempfile.mkdtemp(prefix=".saving.", dir=home))
     except OSError as error:
-        raise ResourceError("the model cannot be written", where=str(target), why=str(error)) from error
+        raise ResourceError(
+            "the model cannot be written", where=str(target), why=str(error), fix="check the path and the free space"
+        ) from error
     try:
         # Views that share one buffer (fused weights) are cut apart; tied weights stay tied.
         with quiet():

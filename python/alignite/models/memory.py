@@ -40,7 +40,7 @@ def empty_model(folder: str | Path) -> nn.Module:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    path = checked_folder(Path(folder))
+    path = checked_folder(folder)
     try:
         with quiet(), torch.device("meta"):
             config = AutoConfig.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)

@@ -87,9 +87,9 @@ class LoraConfig:
         ranks = {"r": self.r, **{f"rank_pattern[{key!r}]": value for key, value in self.rank_pattern.items()}}
         for name, rank in ranks.items():
             if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-                raise AdapterError(f"{name} must be a whole number of at least 1, not {rank!r}")
+                raise AdapterError(f"{name} is {rank!r}", fix="it must be a whole number of at least 1")
         if not 0.0 <= self.lora_dropout < 1.0:
-            raise AdapterError(f"lora_dropout must be in [0, 1), not {self.lora_dropout!r}")
+            raise AdapterError(f"lora_dropout is {self.lora_dropout!r}", fix="it must be at least 0 and below 1")
         if self.bias != "none":
             raise AdapterError(f"bias={self.bias!r} is not supported", fix="use bias='none'")
         if self.init_lora_weights not in (True, False, "gaussian"):
@@ -106,7 +106,9 @@ class LoraConfig:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise AdapterError(f"pattern {pattern!r} is not a regular expression", why=str(error)) from error
+                raise AdapterError(
+                    f"pattern {pattern!r} is not a regular expression", why=str(error), fix="name modules or escape it"
+                ) from error
 
     @property
     def wants_all_linear(self) -> bool:
@@ -172,7 +174,9 @@ class LoraConfig:
             error.where = error.where or where
             raise
         except TypeError as error:
-            raise AdapterError("a field has a value of the wrong type", where=where, why=str(error)) from error
+            raise AdapterError(
+                "a field has a value of the wrong type", where=where, why=str(error), fix="write it as PEFT does"
+            ) from error
 
     def to_mapping(self) -> dict[str, Any]:
         """The fields that PEFT writes to adapter_config.json."""

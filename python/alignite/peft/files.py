@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from alignite.data.hub import resolve_model
+from alignite.data.hub_access import HubName
 from alignite.errors import AdapterError
 from alignite.files import write_file
 from alignite.peft.config import LoraConfig
@@ -20,6 +22,7 @@ from alignite.peft.seat import Seat, adapter_parameters, leave_seat, seats, set_
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_AGAIN = "get the adapter's files again"
 
 
 def save_adapter(
@@ -34,6 +37,7 @@ def save_adapter(
 
     Args:
         config: the config it was made from; without it one is read off the adapter, every rank and alpha named.
+        base_model_name_or_path: the base's folder, or its hub id, whose revision goes into the field of that name.
 
     Raises:
         AdapterError: the model has no such adapter. ResourceError: the folder cannot be written.
@@ -43,7 +47,9 @@ def save_adapter(
     fields["target_modules"] = _shortest_names(model, list(seats(model, name)))
     fields["inference_mode"] = True
     if base_model_name_or_path is not None:
-        fields["base_model_name_or_path"] = base_model_name_or_path
+        hub = None if Path(base_model_name_or_path).exists() else HubName.parse(base_model_name_or_path)
+        fields["base_model_name_or_path"] = hub.repo if hub is not None else base_model_name_or_path
+        fields["revision"] = hub.revision if hub is not None else None
     tensors = {
         f"{_PREFIX}{key}": parameter.detach().cpu().contiguous()
         for key, parameter in adapter_parameters(model, name).items()
@@ -84,14 +90,15 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str = "default", *,
     """Seat the adapter of a PEFT folder on the model and make it active.
 
     Args:
-        folder: holds adapter_config.json and adapter_model.safetensors, itself or in ``folder/name``.
+        folder: holds adapter_config.json and adapter_model.safetensors, itself or in ``folder/name``; or a hub id
+            ``org/name[@revision]``.
         trainable: freeze the base and let the adapter's parameters take gradients.
 
     Raises:
         AdapterError: a file is missing or damaged, or its tensors are not exactly those that the config and the
             model ask for; every missing, unexpected and misshapen key is named, and the model is as it was.
     """
-    path = Path(folder)
+    path = resolve_model(folder, "adapter")
     if not (path / CONFIG_FILE).is_file() and (path / name / CONFIG_FILE).is_file():
         path = path / name
     config = LoraConfig.from_mapping(_read_config(path), where=str(path / CONFIG_FILE))
@@ -127,9 +134,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise AdapterError(f"no {CONFIG_FILE}", where=str(path), fix="give the folder of a PEFT adapter") from error
     except (OSError, ValueError) as error:
-        raise AdapterError(f"{CONFIG_FILE} cannot be read", where=str(file), why=str(error)) from error
+        raise AdapterError(f"{CONFIG_FILE} cannot be read", where=str(file), why=str(error), fix=_AGAIN) from error
     if not isinstance(values, dict):
-        raise AdapterError(f"{CONFIG_FILE} is not a JSON object", where=str(file))
+        raise AdapterError(f"{CONFIG_FILE} is not a JSON object", where=str(file), fix=_AGAIN)
     return values
 
 
@@ -141,12 +148,14 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
             f"no {WEIGHTS_FILE}",
             where=str(path),
             why="it holds adapter_model.bin, which can run code when loaded" if pickled else None,
-            fix="load it with PEFT and save it again, which writes safetensors" if pickled else None,
+            fix="load it with PEFT and save it again, which writes safetensors"
+            if pickled
+            else "give the folder of a PEFT adapter",
         )
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
-        raise AdapterError(f"{WEIGHTS_FILE} is damaged", where=str(file), why=str(error)) from error
+        raise AdapterError(f"{WEIGHTS_FILE} is damaged", where=str(file), why=str(error), fix=_AGAIN) from error
 
 
 def fill_adapter(parameters: dict[str, nn.Parameter], tensors: dict[str, torch.Tensor], file: Path) -> None:

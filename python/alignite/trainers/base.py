@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from alignite.config import TrainingConfig
+from alignite.data.hub import resolve_model
+from alignite.data.hub_access import HubName
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer, resolve_date
 from alignite.errors import CheckpointError, ConfigError, UsageError
@@ -22,8 +24,7 @@ from alignite.models.loading import load_model, resolve_device, save_model
 from alignite.models.routing import check_length
 from alignite.peft import LoraConfig, adapter_parameters, apply_adapter, checkpoint_context_fn, save_adapter
 from alignite.peft.files import fill_adapter
-from alignite.trainers import resume
-from alignite.trainers.record import Record
+from alignite.trainers import record, resume
 from alignite.training import checkpoint, distributed, rng
 from alignite.training.history import History
 from alignite.training.lock import run_lock
@@ -70,7 +71,9 @@ class Trainer:
             raise UsageError("no output_dir is given", fix="give a folder for the run")
         self.args = args
         self.run_dir = Path(args.output_dir)
-        self.model_folder = Path(given) if isinstance(given, str | Path) else None
+        # A hub's id stands for the folder that its files are in; what is written down is the id.
+        self.model_name = str(given) if isinstance(given, str | Path) else None
+        self.model_folder = resolve_model(given) if isinstance(given, str | Path) else None
         self._given_model = given if isinstance(given, nn.Module) else None
         self._train_dataset = train_dataset if train_dataset is not None else (args.data or None)
         self._eval_dataset = eval_dataset if eval_dataset is not None else (args.eval_data or None)
@@ -79,9 +82,9 @@ class Trainer:
         chosen: Any = processing_class if processing_class is not None else self.model_folder
         if not isinstance(chosen, ChatTokenizer | str | Path):  # transformers' tokenizer, as TRL takes it
             folder = str(getattr(chosen, "name_or_path", ""))
-            if not Path(folder).is_dir():
+            if not Path(folder).is_dir() and HubName.parse(folder) is None:
                 raise UsageError(
-                    f"processing_class is a {type(chosen).__name__} that was not read from a folder",
+                    f"processing_class is a {type(chosen).__name__} that was not read from a folder or the hub",
                     fix="save it with save_pretrained(folder) and give the folder",
                 )
             chosen = folder
@@ -103,6 +106,7 @@ class Trainer:
         self.objective = objective
         self._prepare = prepare
         self.make_source = source
+        self.display = True
         self.model: nn.Module | None = None
         self.data_report: dict[str, Any] = {}
 
@@ -134,50 +138,66 @@ class Trainer:
             if train is None:
                 raise UsageError("no training data is given", fix="give train_dataset, or data in the config")
             self.data_report = train.report
-            if first and saved is None:
-                write_file(self.run_dir / CONFIG_FILE, self.args.to_yaml())
             model = self._load(device)
             if getattr(self.args, "packing", "none") == "none":  # else the loop tells, segment by segment
                 check_length(model, max(int(data.report["longest"]) for data in (train, held_out) if data is not None))
-            record = Record(self.run_dir, self.args, self.tokenizer, train, held_out) if first else None
-            if record is not None and saved is None:
-                record.samples("before", 0, model)
-            models = {"policy": model}
-            evaluate = None
-            if held_out is not None:
-                evaluate = partial(
-                    evaluate_loss,
-                    models,
-                    held_out,
-                    self.objective,
-                    batch_size=self.args.per_device_eval_batch_size,
-                    chunk_size=self.args.logits_chunk_size,
-                )
-            loop = Loop(
-                models=models,
-                objective=self.objective,
-                source=self.make_source(train),
-                optimizer=Optimizer(self._trainable(model), self.args),
-                config=self.args,
-                weights=Weights(save=self._save_weights, load=self._load_weights),
-                run_dir=self.run_dir,
-                evaluate=evaluate,
-                saved_config=config,
-                callbacks=self.callbacks,
-            )
+            leaves = record.Record(self.run_dir, self.args, self.tokenizer, train, held_out)
+            if saved is None:
+                self._write_config()
+                leaves.samples("before", 0, model)
+            loop = self._loop(model, train, held_out, config)
             rng.seed(self.args.seed + distributed.rank())
-            result = loop.run(saved)
-            if self.args.load_best_model_at_end and result.best_step not in (None, result.step):
-                best = checkpoint.read_checkpoint(self.run_dir / f"checkpoint-{result.best_step}")
-                self._load_weights(best.folder)
-            model.eval()
-            if record is not None and not result.was_finished:
-                record.samples("after", result.step, model)
-            if first:  # also when the run was finished: it may have been killed before it came here
-                write_file(self.run_dir / CONFIG_FILE, self.args.to_yaml())
-                self.save_model(self.run_dir)
+            try:
+                result = loop.run(saved)
+                self._settle_weights(result)
+                if not result.was_finished:
+                    leaves.samples("after", result.step, model)
+                # Also when the run was finished: it may have been killed before it came here.
+                self._write_config()
+                if first:
+                    self.save_model(self.run_dir)
+            finally:
+                leaves.report()
             distributed.barrier()
         return result
+
+    def _loop(self, model: nn.Module, train: PreparedSet, held_out: PreparedSet | None, config: dict[str, Any]) -> Loop:
+        models = {"policy": model}
+        evaluate = None
+        if held_out is not None:
+            evaluate = partial(
+                evaluate_loss,
+                models,
+                held_out,
+                self.objective,
+                batch_size=self.args.per_device_eval_batch_size,
+                chunk_size=self.args.logits_chunk_size,
+            )
+        return Loop(
+            models=models,
+            objective=self.objective,
+            source=self.make_source(train),
+            optimizer=Optimizer(self._trainable(model), self.args),
+            config=self.args,
+            weights=Weights(save=self._save_weights, load=self._load_weights),
+            run_dir=self.run_dir,
+            evaluate=evaluate,
+            saved_config=config,
+            callbacks=self.callbacks,
+            display=self.display,
+        )
+
+    def _settle_weights(self, result: TrainResult) -> None:
+        """The weights that the run ends with: the last, or the best checkpoint's."""
+        if self.args.load_best_model_at_end and result.best_step not in (None, result.step):
+            best = checkpoint.read_checkpoint(self.run_dir / f"checkpoint-{result.best_step}")
+            self._load_weights(best.folder)
+        if self.model is not None:
+            self.model.eval()
+
+    def _write_config(self) -> None:
+        if distributed.rank() == 0:
+            write_file(self.run_dir / CONFIG_FILE, self.args.to_yaml())
 
     def evaluate(self) -> dict[str, float]:
         """The objective's mean over the evaluation data, with the model as it is now.
@@ -244,11 +264,12 @@ class Trainer:
 
     def _save_weights(self, folder: Path) -> None:
         model = cast("nn.Module", self.model)
-        base = str(self.model_folder) if self.model_folder is not None else None
         if self.peft_config is not None:
-            save_adapter(model, folder, config=self.peft_config, base_model_name_or_path=base)
+            save_adapter(model, folder, config=self.peft_config, base_model_name_or_path=self.model_name)
         else:
             save_model(model, folder, self.tokenizer.folder)
+        kind = "model" if self.peft_config is None else "adapter"
+        record.card(folder, self.run_dir, kind, self.model_name)
 
     def _load_weights(self, folder: Path) -> None:
         model = cast("nn.Module", self.model)
@@ -261,7 +282,10 @@ class Trainer:
         if {name: value.shape for name, value in saved.items()} != {name: value.shape for name, value in found.items()}:
             names = sorted(set(saved) ^ set(found))
             raise CheckpointError(
-                "the checkpoint's weights are another model's", where=str(folder), why=", ".join(names[:4])
+                "the checkpoint's weights are another model's",
+                where=str(folder),
+                why=", ".join(names[:4]),
+                fix="resume with the model that the run began with, or choose another output_dir",
             )
         with torch.no_grad():
             for name, value in found.items():

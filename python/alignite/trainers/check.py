@@ -210,6 +210,7 @@ class _Check:
         args = replace(self.args, **quiet, output_dir=str(run_dir), max_steps=_UPDATES, save_steps=0, logging_steps=1)
         watch = _Watch()
         trainer = SFTTrainer(args=args, train_dataset=train, callbacks=[watch])
+        trainer.display = False
         trainer.make_source = lambda prepared: _Probe(prepared, args)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)

@@ -70,6 +70,7 @@ class Loop:
         run_dir: the run's folder.
         saved_config: the configuration as a checkpoint keeps it.
         callbacks: what watches the run; used on rank 0.
+        display: whether progress is shown to people.
     """
 
     models: Mapping[str, nn.Module]
@@ -82,6 +83,7 @@ class Loop:
     evaluate: Callable[[], dict[str, float]] | None = None
     saved_config: dict[str, Any] = field(default_factory=dict)
     callbacks: Sequence[Callback] = ()
+    display: bool = True
     step: int = 0
     _last: dict[str, float] = field(default_factory=dict)
     _resumed: Totals = field(default_factory=lambda: Totals())
@@ -105,7 +107,7 @@ class Loop:
         path = self.run_dir / "metrics.jsonl" if distributed.rank() == 0 else None
         device = next(self.models["policy"].parameters()).device
         run = RunState(self.run_dir, self.saved_config, total, self.step, dict(self._last))
-        with MetricsWriter(path, total, metrics_size) as writer, self._signals(), self._watched(run):
+        with MetricsWriter(path, total, metrics_size, self.display) as writer, self._signals(), self._watched(run):
             saved = self.step
             totals, self._resumed = self._resumed, Totals()
             while (update := self.source.next_update()) is not None:

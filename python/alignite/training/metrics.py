@@ -27,11 +27,14 @@ class MetricsWriter:
         path: metrics.jsonl, or None for a rank that writes nothing.
         total: updates in the run, for the display.
         size: cut the file back to this many bytes first, as a resumed run does.
+        display: whether people are shown anything.
     """
 
-    def __init__(self, path: Path | None, total: int | None = None, size: int | None = None) -> None:
+    def __init__(
+        self, path: Path | None, total: int | None = None, size: int | None = None, display: bool = True
+    ) -> None:
         self._path = path
-        self._total = total
+        self._total, self._display = total, display
         self._progress: Any = None
         self._task: Any = None
         if path is not None:
@@ -43,7 +46,7 @@ class MetricsWriter:
                 raise cannot_write(path, error) from error
 
     def __enter__(self) -> MetricsWriter:
-        if self._path is not None and sys.stderr.isatty():
+        if self._path is not None and self._display and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -75,7 +78,7 @@ class MetricsWriter:
         text = "  ".join(f"{name} {_short(metrics[name])}" for name in _SHOWN if name in metrics)
         if self._progress is not None:
             self._progress.update(self._task, completed=step, description=text)
-        else:
+        elif self._display:
             of = f"/{self._total}" if self._total else ""
             print(f"step {step}{of}  {text}", file=sys.stderr)  # noqa: T201 - the display of a run
 

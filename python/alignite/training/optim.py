@@ -114,7 +114,9 @@ class Optimizer:
         if found - expected or (tensors and expected - found):
             names = sorted(found ^ expected)
             raise CheckpointError(
-                "the optimizer's state is for other parameters", why=f"they differ in {', '.join(names[:4])}"
+                "the optimizer's state is for other parameters",
+                why=f"they differ in {', '.join(names[:4])}",
+                fix="resume with the model and adapter that the run began with, or choose another output_dir",
             )
         for key, tensor in tensors.items():
             kind, name = key.split("/", 1)

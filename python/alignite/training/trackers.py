@@ -72,11 +72,10 @@ class TensorBoard(Tracker):
     name = "tensorboard"
 
     def start(self, run: RunState) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+        tensorboard = import_module("torch.utils.tensorboard")
         # A run that goes on from a step hides what an earlier process wrote after it.
         purge = run.step + 1 if run.step else None
-        self._writer: Any = SummaryWriter(str(run.run_dir / "tensorboard"), purge_step=purge)  # type: ignore[no-untyped-call]
+        self._writer: Any = tensorboard.SummaryWriter(str(run.run_dir / "tensorboard"), purge_step=purge)
         self._writer.add_text("config", f"```json\n{json.dumps(run.config, indent=1, default=str)}\n```")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:

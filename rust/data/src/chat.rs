@@ -27,6 +27,8 @@ pub struct Rendered {
     pub ends: Vec<usize>,
     /// The messages' contents, in the order of the text.
     pub contents: Vec<Range<usize>>,
+    /// Which message each of `contents` is.
+    pub speakers: Vec<usize>,
 }
 
 /// Renders conversations with one template.
@@ -77,7 +79,8 @@ impl Chat {
                 .because("it renders a conversation differently when its contents are marked")
                 .fix("use a template with {% generation %} around what the assistant says, or train on raw text"));
         }
-        let mut rendered = Rendered { text, scored: Vec::new(), ends: Vec::new(), contents: Vec::new() };
+        let mut rendered =
+            Rendered { text, scored: Vec::new(), ends: Vec::new(), contents: Vec::new(), speakers: Vec::new() };
         let mut order: Vec<usize> = (0..messages.len()).filter(|&index| marks.contents[index].is_some()).collect();
         order.sort_by_key(|&index| marks.contents[index].as_ref().map(|range| range.start));
         rendered.contents = order.iter().filter_map(|&index| marks.contents[index].clone()).collect();
@@ -120,6 +123,7 @@ impl Chat {
                 ));
             }
         }
+        rendered.speakers = order;
         Ok(rendered)
     }
 

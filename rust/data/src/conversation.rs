@@ -82,6 +82,16 @@ impl Format {
         Err(Error::data("more than one format fits the rows").because(format!("the columns are {found}")).fix(fix))
     }
 
+    /// The name that reports use.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Messages => "messages".into(),
+            Self::Columns { prompt, completion } => format!("{prompt}/{completion}"),
+            Self::Alpaca => "alpaca".into(),
+        }
+    }
+
     /// Two columns by name.
     #[must_use]
     pub fn columns(prompt: &str, completion: &str) -> Self {

@@ -35,6 +35,39 @@ pub struct Encoded {
     pub control_text: bool,
 }
 
+/// A row as tokens, before anything is cut.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    /// What the tokenizer saw. Ranges are bytes of it; the end token of raw text lies one byte behind it.
+    pub text: String,
+    /// The tokens, in order.
+    pub tokens: Vec<Token>,
+    /// As in [`Encoded`], one for each token.
+    pub labels: Vec<i32>,
+    /// The end of each scored turn.
+    pub ends: Vec<usize>,
+    /// What the row itself says, in the order of the text, and who says it; the rest is the template's.
+    pub contents: Vec<(String, Range<usize>)>,
+    /// As in [`Encoded`].
+    pub control_text: bool,
+}
+
+/// One token and the bytes of the text that it stands for. Tokens that are parts of one character share its bytes.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// Its id.
+    pub id: u32,
+    /// Its bytes.
+    pub range: Range<usize>,
+}
+
+/// Why a row is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left(pub &'static str);
+
+/// Something of a row, or why the row is left out.
+pub type Kept<T> = std::result::Result<T, Left>;
+
 /// What became of a row that could be read.
 pub enum Outcome {
     /// It is trained on.
@@ -125,47 +158,124 @@ impl Encoder {
     /// # Errors
     /// The row does not fit the format, or its scored tokens cannot be told.
     pub fn row(&self, format: &Format, row: &Map<String, Value>) -> Result<Outcome> {
+        let encoded = self.whole(format, row)?.and_then(|whole| {
+            let (length, cut) = self.cut(&whole)?;
+            let ids = whole.tokens[..length].iter().map(|token| token.id.cast_signed()).collect();
+            let mut labels = whole.labels;
+            labels.truncate(length);
+            Ok(Encoded { ids, labels, cut, control_text: whole.control_text })
+        });
+        Ok(encoded.map_or_else(|Left(reason)| Outcome::Dropped(reason), Outcome::Used))
+    }
+
+    /// A row of this format as it would be without a longest length, or why it is left out whatever its length.
+    ///
+    /// # Errors
+    /// As [`Encoder::row`].
+    pub fn whole(&self, format: &Format, row: &Map<String, Value>) -> Result<Kept<Whole>> {
         match &self.chat {
             Some(chat) => {
                 let messages = format.read(row)?;
                 if !messages.iter().any(|message| message.role == "assistant" && message.scored) {
-                    return Ok(Outcome::Dropped("no assistant turn"));
+                    return Ok(Err(Left("no assistant turn")));
                 }
                 if messages.iter().filter_map(|message| message.content.as_deref()).any(holds_marks) {
-                    return Ok(Outcome::Dropped("private-use characters that alignite marks turns with"));
+                    return Ok(Err(Left("private-use characters that alignite marks turns with")));
                 }
                 if messages.iter().any(|message| self.holds_hidden_control(message)) {
-                    return Ok(Outcome::Dropped("control tokens in a field of a message that is not its content"));
+                    return Ok(Err(Left("control tokens in a field of a message that is not its content")));
                 }
                 self.conversation(chat, &messages)
             }
             None => {
                 let (prompt, completion) = format.read_raw(row)?;
-                self.raw(&prompt, &completion)
+                self.raw(&prompt, &completion).map(Ok)
             }
         }
     }
 
-    fn conversation(&self, chat: &Chat, messages: &[Message]) -> Result<Outcome> {
+    /// How many tokens of a row are trained on, or why none is.
+    ///
+    /// # Errors
+    /// The row holds no scored token, or none within the longest length.
+    pub fn cut(&self, whole: &Whole) -> Kept<(usize, Cut)> {
+        let Whole { tokens, labels, ends, .. } = whole;
+        let is_scored = |labels: &[i32]| labels.iter().any(|&label| label != IGNORE);
+        if tokens.len() <= self.max_length {
+            return if is_scored(labels) { Ok((tokens.len(), Cut::Whole)) } else { Err(Left("no scored token")) };
+        }
+        let turns = ends.iter().map(|&end| tokens.partition_point(|token| token.range.end <= end));
+        let fitting = turns.filter(|&count| count <= self.max_length).max();
+        match fitting.filter(|&count| is_scored(&labels[..count])) {
+            Some(count) => Ok((count, Cut::AtTurn)),
+            None if is_scored(&labels[..self.max_length]) => Ok((self.max_length, Cut::Tail)),
+            None => Err(Left("the prompt alone is longer than max_length")),
+        }
+    }
+
+    /// The parts of a row's own text that read like control tokens, and the tokens that they read like.
+    #[must_use]
+    pub fn control_texts<'a>(&'a self, whole: &Whole) -> Vec<(Range<usize>, &'a str)> {
+        let mut spans: Vec<Range<usize>> = Vec::new();
+        for (_, range) in &whole.contents {
+            // Raw text's prompt and completion are one text, which a control token may stand across.
+            match spans.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => spans.push(range.clone()),
+            }
+        }
+        let mut found = Vec::new();
+        for span in spans {
+            for (token, _) in &self.control {
+                let places = whole.text[span.clone()].match_indices(token.as_str());
+                found.extend(places.map(|(at, _)| (span.start + at..span.start + at + token.len(), token.as_str())));
+            }
+        }
+        found.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
+        // Of two that overlap the first, and at one place the longer, is the one that a tokenizer would take.
+        let mut end = 0;
+        found.retain(|(range, _)| {
+            range.start >= end && {
+                end = range.end;
+                true
+            }
+        });
+        found
+    }
+
+    /// Whether this id is a control token's.
+    #[must_use]
+    pub fn is_control(&self, id: u32) -> bool {
+        self.control.iter().any(|&(_, control)| control == id)
+    }
+
+    /// The text of one token, as the vocabulary has it.
+    #[must_use]
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
+    fn conversation(&self, chat: &Chat, messages: &[Message]) -> Result<Kept<Whole>> {
         let rendered = chat.render(messages)?;
         let control_text = rendered.contents.iter().any(|range| self.holds_control(&rendered.text[range.clone()]));
         let tokens = if control_text {
             match self.piecewise(&rendered)? {
                 Some(tokens) => tokens,
                 None => {
-                    return Ok(Outcome::Dropped(
-                        "control tokens in a content, which this tokenizer cannot keep as text",
-                    ));
+                    return Ok(Err(Left("control tokens in a content, which this tokenizer cannot keep as text")));
                 }
             }
         } else {
             let encoding = encode(&self.tokenizer, &rendered.text)?;
             tokens_of(&encoding, 0)
         };
-        Ok(self.finish(&tokens, &rendered.scored, &rendered.ends, control_text))
+        let labels = labels_of(&tokens, &rendered.scored);
+        let roles = rendered.speakers.iter().map(|&index| messages[index].role.clone());
+        let contents = roles.zip(rendered.contents).collect();
+        Ok(Ok(Whole { text: rendered.text, tokens, labels, ends: rendered.ends, contents, control_text }))
     }
 
-    fn raw(&self, prompt: &str, completion: &str) -> Result<Outcome> {
+    fn raw(&self, prompt: &str, completion: &str) -> Result<Whole> {
         let text = format!("{prompt}{completion}");
         let control_text = self.holds_control(&text);
         let tokenizer = if control_text { &self.literal } else { &self.tokenizer };
@@ -177,7 +287,9 @@ impl Encoder {
         // The end token is one byte past the text, so that it lies inside the scored part.
         let scored = prompt.len()..text.len() + 1;
         tokens.push(Token { id: eos, range: text.len()..text.len() + 1 });
-        Ok(self.finish(&tokens, std::slice::from_ref(&scored), &[scored.end], control_text))
+        let labels = labels_of(&tokens, std::slice::from_ref(&scored));
+        let contents = vec![("prompt".into(), 0..prompt.len()), ("completion".into(), prompt.len()..text.len())];
+        Ok(Whole { text, tokens, labels, ends: vec![scored.end], contents, control_text })
     }
 
     /// Whether a field beside the content holds a control token, which would be read as one, or end a turn early.
@@ -186,6 +298,12 @@ impl Encoder {
             !matches!(name.as_str(), "role" | "content")
                 && any_text(value, &|text| self.holds_control(text) || holds_marks(text))
         })
+    }
+
+    /// The first control token of a text, and where it stands; of two at one place the longer.
+    fn first_control(&self, text: &str) -> Option<(usize, &(String, u32))> {
+        let places = self.control.iter().filter_map(|token| text.find(token.0.as_str()).map(|at| (at, token)));
+        places.min_by_key(|(at, token)| (*at, std::cmp::Reverse(token.0.len())))
     }
 
     fn holds_control(&self, text: &str) -> bool {
@@ -209,19 +327,14 @@ impl Encoder {
                 continue;
             }
             let until = contents.peek().map_or(text.len(), |content| content.start);
-            let found = self
-                .control
-                .iter()
-                .filter_map(|(token, id)| {
-                    text[at..until].find(token.as_str()).map(|p| (at + p, std::cmp::Reverse(token.len()), *id))
-                })
-                .min();
-            let Some((start, std::cmp::Reverse(length), id)) = found else {
+            let Some((start, (token, id))) = self.first_control(&text[at..until]) else {
                 at = until;
                 continue;
             };
+            let start = at + start;
+            let length = token.len();
             self.literal_piece(text, plain_from..start, &mut tokens)?;
-            tokens.push(Token { id, range: start..start + length });
+            tokens.push(Token { id: *id, range: start..start + length });
             at = start + length;
             plain_from = at;
         }
@@ -239,43 +352,21 @@ impl Encoder {
         }
         Ok(())
     }
+}
 
-    fn finish(&self, tokens: &[Token], scored: &[Range<usize>], ends: &[usize], control_text: bool) -> Outcome {
-        let mut labels = Vec::with_capacity(tokens.len());
-        let mut span = scored.iter().peekable();
-        for (index, token) in tokens.iter().enumerate() {
-            while span.peek().is_some_and(|span| span.end <= token.range.start) {
-                span.next();
-            }
-            let inside = span.peek().is_some_and(|span| span.start <= token.range.start && token.range.end <= span.end);
-            // A row's first token has nothing before it to be predicted from.
-            let is_scored = inside && !token.range.is_empty() && index > 0;
-            labels.push(if is_scored { token.id.cast_signed() } else { IGNORE });
+/// The id where a token lies wholly inside a scored span, else [`IGNORE`].
+fn labels_of(tokens: &[Token], scored: &[Range<usize>]) -> Vec<i32> {
+    let mut span = scored.iter().peekable();
+    let mut label = |(index, token): (usize, &Token)| {
+        while span.peek().is_some_and(|span| span.end <= token.range.start) {
+            span.next();
         }
-        let mut length = tokens.len();
-        let mut cut = Cut::Whole;
-        if length > self.max_length {
-            let turns = ends.iter().map(|&end| tokens.partition_point(|token| token.range.end <= end));
-            match turns
-                .filter(|&count| count <= self.max_length)
-                .max()
-                .filter(|&count| labels[..count].iter().any(|&l| l != IGNORE))
-            {
-                Some(count) => (length, cut) = (count, Cut::AtTurn),
-                None => (length, cut) = (self.max_length, Cut::Tail),
-            }
-        }
-        labels.truncate(length);
-        if labels.iter().all(|&label| label == IGNORE) {
-            return Outcome::Dropped(if cut == Cut::Whole {
-                "no scored token"
-            } else {
-                "the prompt alone is longer than max_length"
-            });
-        }
-        let ids = tokens[..length].iter().map(|token| token.id.cast_signed()).collect();
-        Outcome::Used(Encoded { ids, labels, cut, control_text })
-    }
+        let inside = span.peek().is_some_and(|span| span.start <= token.range.start && token.range.end <= span.end);
+        // A row's first token has nothing before it to be predicted from.
+        let is_scored = inside && !token.range.is_empty() && index > 0;
+        if is_scored { token.id.cast_signed() } else { IGNORE }
+    };
+    tokens.iter().enumerate().map(&mut label).collect()
 }
 
 fn any_text(value: &Value, found: &dyn Fn(&str) -> bool) -> bool {
@@ -285,11 +376,6 @@ fn any_text(value: &Value, found: &dyn Fn(&str) -> bool) -> bool {
         Value::Object(map) => map.iter().any(|(key, item)| found(key) || any_text(item, found)),
         _ => false,
     }
-}
-
-struct Token {
-    id: u32,
-    range: Range<usize>,
 }
 
 fn tokens_of(encoding: &tokenizers::Encoding, offset: usize) -> Vec<Token> {

@@ -73,7 +73,10 @@ impl Error {
 
     /// A file that cannot be opened, read or written.
     pub fn io(what: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::new(Kind::Resource, what).at(path.display().to_string()).because(error)
+        Self::new(Kind::Resource, what)
+            .at(path.display().to_string())
+            .because(error)
+            .fix("check the path, its permissions and the free space")
     }
 }
 

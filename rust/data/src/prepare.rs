@@ -3,22 +3,23 @@
 mod report;
 mod staging;
 
+pub(crate) use report::how;
 pub use report::{Count, Report};
 use staging::{Staging, check_target};
 
 use crate::chat::Chat;
 use crate::conversation::Format;
-use crate::encode::{Cut, Encoded, Encoder, IGNORE, Outcome};
+use crate::encode::{Encoded, Encoder, IGNORE, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::pack::best_fit_decreasing;
 use crate::prepared::{DATA_FILE, FINGERPRINT, REPORT_FILE, schema};
-use crate::source::{DAMAGED, Source};
+use crate::rows::{Spot, each_row, names, reason_of};
+use crate::source::Source;
 use crate::template::Template;
 use arrow_array::builder::{Int32Builder, Int64Builder, LargeListBuilder, ListBuilder};
 use arrow_array::{ArrayRef, Int32Array, RecordBatch};
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{DataType, Field, Schema};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -27,12 +28,8 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Rows that are encoded between two looks at the caller.
-const CHUNK: usize = 256;
 /// Rows that are packed together, and written as one record batch.
-const PACKING_WINDOW: usize = 10_000;
-/// Rows that the format is told from.
-const SAMPLE: usize = 100;
+pub(crate) const PACKING_WINDOW: usize = 10_000;
 /// The version of what is written; a change of behaviour changes it, so that old sets are made anew.
 const REVISION: u32 = 1;
 
@@ -121,6 +118,21 @@ impl Preparer {
         Ok(Self { encoder, identity: hasher.digest128(), options })
     }
 
+    /// What decides how rows become windows.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Which rows of these lengths, at most [`PACKING_WINDOW`] of them, share a window.
+    pub(crate) fn windows(&self, lengths: &[usize]) -> Vec<Vec<usize>> {
+        if self.options.packing == "bfd" {
+            best_fit_decreasing(lengths, self.options.max_length)
+        } else {
+            (0..lengths.len()).map(|row| vec![row]).collect()
+        }
+    }
+
     /// The encoder.
     #[must_use]
     pub fn encoder(&self) -> &Encoder {
@@ -151,13 +163,9 @@ impl Preparer {
             return Ok(report);
         }
         check_target(folder)?;
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.options.num_threads)
-            .build()
-            .map_err(|e| Error::new(Kind::Resource, "cannot start worker threads").because(e))?;
         let staging = Staging::new(folder)?;
         let mut work = Work::new(self, &staging.0.join(DATA_FILE), &fingerprint)?;
-        work.run(sources, &pool, tick)?;
+        work.run(sources, tick)?;
         let mut report = work.finish()?;
         report.fingerprint = fingerprint;
         let map = crate::mapped::map(&staging.0.join(DATA_FILE))?;
@@ -186,8 +194,6 @@ fn existing(folder: &Path, fingerprint: &str) -> Option<Report> {
     (report.fingerprint == fingerprint && set.fingerprint() == fingerprint).then_some(report)
 }
 
-type Parsed = (u64, String, Result<Map<String, Value>>);
-
 struct Work<'a> {
     preparer: &'a Preparer,
     writer: FileWriter<BufWriter<File>>,
@@ -205,37 +211,12 @@ impl<'a> Work<'a> {
         Ok(Self { preparer, writer, path: path.to_owned(), pending: Vec::new(), report: Report::default() })
     }
 
-    fn run(&mut self, sources: &[Source], pool: &rayon::ThreadPool, tick: &mut dyn FnMut(u64) -> bool) -> Result<()> {
-        let mut chunk: Vec<Parsed> = Vec::with_capacity(SAMPLE.max(CHUNK));
-        let mut format = None;
-        for source in sources {
-            for line in source.lines()? {
-                let row = line.bytes.and_then(|bytes| parse(&bytes));
-                // What follows the damage is lost, and nobody knows how much: that is no row to skip.
-                if let Err(error) = &row
-                    && error.what == DAMAGED
-                {
-                    return row.map(|_| ()).map_err(|error| bad_row(error, &line.location));
-                }
-                chunk.push((self.report.rows, line.location, row));
-                self.report.rows += 1;
-                if chunk.len() >= if format.is_none() { SAMPLE } else { CHUNK } {
-                    self.encode(&mut chunk, &mut format, pool)?;
-                    if !tick(self.report.rows) {
-                        return Err(Error::new(Kind::Interrupted, "stopped"));
-                    }
-                }
-            }
-        }
-        self.encode(&mut chunk, &mut format, pool)?;
+    fn run(&mut self, sources: &[Source], tick: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        let preparer = self.preparer;
+        let skip = preparer.options.on_bad_row == "skip";
+        let read = each_row(preparer, sources, skip, tick, Encoder::row, |spot, outcome| self.take(&spot, outcome))?;
+        (self.report.rows, self.report.format) = (read.rows, read.format);
         self.flush(true)?;
-        tick(self.report.rows);
-        let names: Vec<String> = sources.iter().map(Source::name).collect();
-        if self.report.rows == 0 {
-            return Err(Error::data("the data is empty")
-                .at(names.join(", "))
-                .fix("give a file with one JSON object a line"));
-        }
         if self.report.used == 0 {
             let shown = |(reason, rows): (&String, &Count)| {
                 let first = rows.examples.first().map(|place| format!(" (first: {place})")).unwrap_or_default();
@@ -243,68 +224,21 @@ impl<'a> Work<'a> {
             };
             let reasons: Vec<String> = self.report.dropped.iter().map(shown).collect();
             return Err(Error::data("no row is left to train on")
-                .at(names.join(", "))
+                .at(names(sources))
                 .because(reasons.join("; "))
                 .fix("give rows with something that an assistant says, and a max_length that holds it"));
         }
         Ok(())
     }
 
-    fn encode(&mut self, chunk: &mut Vec<Parsed>, format: &mut Option<Format>, pool: &rayon::ThreadPool) -> Result<()> {
-        let skip = self.preparer.options.on_bad_row == "skip";
-        if !skip && let Some(position) = chunk.iter().position(|(_, _, row)| row.is_err()) {
-            let (_, place, row) = chunk.swap_remove(position);
-            return row.map(|_| ()).map_err(|error| bad_row(error, &place));
-        }
-        if format.is_none() {
-            let sample: Vec<Map<String, Value>> =
-                chunk.iter().filter_map(|(_, _, row)| row.as_ref().ok().cloned()).collect();
-            if !sample.is_empty() {
-                let found = self.preparer.format(&sample).map_err(|error| error.at(chunk[0].1.clone()))?;
-                self.report.format = match &found {
-                    Format::Messages => "messages".into(),
-                    Format::Columns { prompt, completion } => format!("{prompt}/{completion}"),
-                    Format::Alpaca => "alpaca".into(),
-                };
-                *format = Some(found);
+    fn take(&mut self, spot: &Spot, outcome: Result<Outcome>) -> Result<()> {
+        match outcome {
+            Ok(Outcome::Used(encoded)) => {
+                self.report.used(&spot.place, encoded.cut, encoded.control_text);
+                self.pending.push((i64::try_from(spot.id).unwrap_or(i64::MAX), encoded));
             }
-        }
-        let encoder = &self.preparer.encoder;
-        let format = format.as_ref();
-        let outcomes: Vec<(u64, String, Result<Outcome>)> = pool.install(|| {
-            chunk
-                .par_drain(..)
-                .map(|(id, place, row)| {
-                    let outcome = row.and_then(|row| match format {
-                        Some(format) => encoder.row(format, &row),
-                        None => Ok(Outcome::Dropped("no format")),
-                    });
-                    (id, place, outcome)
-                })
-                .collect()
-        });
-        for (id, place, outcome) in outcomes {
-            match outcome {
-                Ok(Outcome::Used(encoded)) => {
-                    match encoded.cut {
-                        Cut::Whole => {}
-                        Cut::AtTurn => {
-                            self.report.truncated.entry("cut at a turn border".into()).or_default().add(&place)
-                        }
-                        Cut::Tail => {
-                            self.report.truncated.entry("tail of the answer cut".into()).or_default().add(&place)
-                        }
-                    }
-                    if encoded.control_text {
-                        self.report.control_text.add(&place);
-                    }
-                    self.report.used += 1;
-                    self.pending.push((i64::try_from(id).unwrap_or(i64::MAX), encoded));
-                }
-                Ok(Outcome::Dropped(reason)) => self.report.dropped.entry(reason.into()).or_default().add(&place),
-                Err(error) if skip => self.report.dropped.entry(reason_of(&error)).or_default().add(&place),
-                Err(error) => return Err(bad_row(error, &place)),
-            }
+            Ok(Outcome::Dropped(reason)) => self.report.dropped(&spot.place, reason.into()),
+            Err(error) => self.report.dropped(&spot.place, reason_of(&error)),
         }
         self.flush(false)
     }
@@ -319,12 +253,8 @@ impl<'a> Work<'a> {
     }
 
     fn write(&mut self, rows: &[(i64, Encoded)]) -> Result<()> {
-        let windows = if self.preparer.options.packing == "bfd" {
-            let lengths: Vec<usize> = rows.iter().map(|(_, row)| row.ids.len()).collect();
-            best_fit_decreasing(&lengths, self.preparer.options.max_length)
-        } else {
-            (0..rows.len()).map(|row| vec![row]).collect()
-        };
+        let lengths: Vec<usize> = rows.iter().map(|(_, row)| row.ids.len()).collect();
+        let windows = self.preparer.windows(&lengths);
         let item32 = Arc::new(Field::new("item", DataType::Int32, false));
         let item64 = Arc::new(Field::new("item", DataType::Int64, false));
         let mut ids = LargeListBuilder::new(Int32Builder::new()).with_field(item32.clone());
@@ -349,10 +279,7 @@ impl<'a> Work<'a> {
             lengths.append(true);
             row_ids.append(true);
             scored.push(i32::try_from(count).unwrap_or(i32::MAX));
-            self.report.windows += 1;
-            self.report.tokens += total as u64;
-            self.report.scored_tokens += count as u64;
-            self.report.longest = self.report.longest.max(total as u64);
+            self.report.window(total, count);
         }
         let columns: Vec<ArrayRef> = vec![
             Arc::new(ids.finish()),
@@ -368,8 +295,7 @@ impl<'a> Work<'a> {
 
     fn finish(mut self) -> Result<Report> {
         self.writer.finish().map_err(|e| arrow(&self.path, &e))?;
-        let room = self.report.windows as f64 * self.preparer.options.max_length as f64;
-        self.report.fill = if room > 0.0 { self.report.tokens as f64 / room } else { 0.0 };
+        self.report.close(self.preparer.options.max_length);
         Ok(self.report)
     }
 }
@@ -379,39 +305,4 @@ fn arrow(path: &Path, error: &arrow_schema::ArrowError) -> Error {
         .at(path.display().to_string())
         .because(error)
         .fix("check that the folder is writable and the disk has room")
-}
-
-/// Row errors keep their own place (`messages[1]`) in the cause, since the file and line matter more.
-fn bad_row(mut error: Error, place: &str) -> Error {
-    if let Some(inner) = error.location.replace(place.to_owned())
-        && inner != place
-    {
-        error.what = format!("{inner}: {}", error.what);
-    }
-    if matches!(error.kind, Kind::Data) && error.fix.is_none() {
-        error.fix = Some("mend the row, or set on_bad_row to skip".into());
-    }
-    error
-}
-
-fn reason_of(error: &Error) -> String {
-    match &error.location {
-        Some(inner) if !inner.contains(':') => format!("{} ({inner})", error.what),
-        _ => error.what.clone(),
-    }
-}
-
-/// One line as a row.
-///
-/// # Errors
-/// It is not UTF-8, not JSON, nested too deep, or not an object.
-pub fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|e| Error::data("the line is not UTF-8").because(e).fix("save the file as UTF-8"))?;
-    match serde_json::from_str::<Value>(text) {
-        Ok(Value::Object(row)) => Ok(row),
-        Ok(other) => Err(Error::data(format!("the line is {}, not an object", crate::conversation::kind_of(&other)))
-            .fix("write one JSON object a line")),
-        Err(error) => Err(Error::data("the line is not JSON").because(error).fix("write one JSON object a line")),
-    }
 }

@@ -24,8 +24,10 @@ pub enum Source {
 pub struct Line {
     /// The bytes without the line's end, or why they could not be read.
     pub bytes: Result<Vec<u8>>,
-    /// `file:line`, lines counted from 1.
+    /// `file:line`.
     pub location: String,
+    /// The line, counted from 1.
+    pub number: u64,
 }
 
 impl Source {
@@ -75,6 +77,7 @@ impl Source {
             Self::Memory(name, lines) => Ok(Box::new(lines.iter().enumerate().map(move |(index, line)| Line {
                 bytes: Ok(line.clone()),
                 location: format!("{name}:{}", index + 1),
+                number: index as u64 + 1,
             }))),
             Self::File(path) => {
                 let mut reader = BufReader::with_capacity(1 << 18, open(path)?);
@@ -103,7 +106,7 @@ fn open(path: &Path) -> Result<File> {
 struct Lines {
     reader: Box<dyn BufRead + Send>,
     name: String,
-    number: usize,
+    number: u64,
     done: bool,
 }
 
@@ -137,7 +140,7 @@ impl Iterator for Lines {
                     self.skip_line();
                     let error = Error::data("a line is longer than 64 MiB")
                         .fix("is this a JSON array? one object a line is read");
-                    return Some(Line { bytes: Err(error.at(location.clone())), location });
+                    return Some(Line { bytes: Err(error.at(location.clone())), location, number: self.number });
                 }
                 Ok(_) => {
                     if self.number == 1 && bytes.starts_with(&[0xEF, 0xBB, 0xBF]) {
@@ -147,13 +150,13 @@ impl Iterator for Lines {
                         bytes.pop();
                     }
                     if !bytes.iter().all(u8::is_ascii_whitespace) {
-                        return Some(Line { bytes: Ok(bytes), location });
+                        return Some(Line { bytes: Ok(bytes), location, number: self.number });
                     }
                 }
                 Err(error) => {
                     self.done = true;
                     let error = Error::data(DAMAGED).because(error).fix("get the file again");
-                    return Some(Line { bytes: Err(error.at(location.clone())), location });
+                    return Some(Line { bytes: Err(error.at(location.clone())), location, number: self.number });
                 }
             }
         }

@@ -3,9 +3,11 @@
 use crate::errors::{detached, from_data};
 use alignite_data::encode::Outcome;
 use alignite_data::order::Permutation;
-use alignite_data::prepare::{self, parse};
+use alignite_data::prepare;
 use alignite_data::prepared;
+use alignite_data::rows::parse;
 use alignite_data::source::Source;
+use alignite_data::survey::Wanted;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
@@ -70,6 +72,36 @@ impl Preparer {
         self.prepare(py, vec![Source::Memory(name, rows)], output_dir, progress)
     }
 
+    /// Look at files as `prepare_files` would with `on_bad_row` "skip", write nothing, and return what was seen as JSON.
+    ///
+    /// `num_rows` rows are shown in full: the first that are trained on, or those in `asked`, which names them by
+    /// number, counted from 0 over all files, or by `file:line`.
+    #[pyo3(signature = (files, num_rows, asked, progress: "collections.abc.Callable[[int], None] | None" = None))]
+    fn survey_files(
+        &self,
+        py: Python<'_>,
+        files: Vec<PathBuf>,
+        num_rows: usize,
+        asked: Vec<String>,
+        #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
+    ) -> PyResult<String> {
+        self.survey(py, files.into_iter().map(Source::File).collect(), num_rows, asked, progress)
+    }
+
+    /// The same for JSON rows that the caller holds; `name` stands for the file in messages.
+    #[pyo3(signature = (rows, name, num_rows, asked, progress: "collections.abc.Callable[[int], None] | None" = None))]
+    fn survey_rows(
+        &self,
+        py: Python<'_>,
+        rows: Vec<Vec<u8>>,
+        name: String,
+        num_rows: usize,
+        asked: Vec<String>,
+        #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
+    ) -> PyResult<String> {
+        self.survey(py, vec![Source::Memory(name, rows)], num_rows, asked, progress)
+    }
+
     /// One JSON row as (ids, labels, reason): two int32 arrays, empty when the row would be dropped for the reason.
     #[pyo3(signature = (row_json) -> "tuple[numpy.typing.NDArray[numpy.int32], numpy.typing.NDArray[numpy.int32], str | None]")]
     #[allow(clippy::type_complexity)]
@@ -131,30 +163,57 @@ impl Preparer {
         output_dir: PathBuf,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<String> {
-        let mut failure = None;
-        let report = detached(py, || {
-            let mut last = Instant::now();
-            self.inner.prepare(&sources, &output_dir, &mut |rows| {
-                if last.elapsed() < Duration::from_millis(100) {
-                    return true;
-                }
-                last = Instant::now();
-                let told = Python::attach(|py| {
-                    py.check_signals()?;
-                    progress.as_ref().map_or(Ok(()), |progress| progress.call1(py, (rows,)).map(|_| ()))
-                });
-                told.map_err(|error| failure = Some(error)).is_ok()
-            })
-        })?;
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        let report = report.map_err(|error| from_data(py, &error))?;
-        if let Some(progress) = progress {
-            progress.call1(py, (report.rows,))?;
-        }
+        let report =
+            watched(py, progress, |tick| self.inner.prepare(&sources, &output_dir, tick), |report| report.rows)?;
         Ok(serde_json::to_string(&report).unwrap_or_default())
     }
+
+    fn survey(
+        &self,
+        py: Python<'_>,
+        sources: Vec<Source>,
+        first: usize,
+        asked: Vec<String>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<String> {
+        let wanted = Wanted { first, asked };
+        let survey =
+            watched(py, progress, |tick| self.inner.survey(&sources, &wanted, tick), |survey| survey.report.rows)?;
+        Ok(serde_json::to_string(&survey).unwrap_or_default())
+    }
+}
+
+/// Run work without the GIL that ticks with the rows done; `progress` hears of them about ten times a second, and of
+/// all of them at the end.
+fn watched<T: Send>(
+    py: Python<'_>,
+    progress: Option<Py<PyAny>>,
+    work: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> alignite_data::error::Result<T> + Send,
+    rows: impl FnOnce(&T) -> u64,
+) -> PyResult<T> {
+    let mut failure = None;
+    let done = detached(py, || {
+        let mut last = Instant::now();
+        work(&mut |rows| {
+            if last.elapsed() < Duration::from_millis(100) {
+                return true;
+            }
+            last = Instant::now();
+            let told = Python::attach(|py| {
+                py.check_signals()?;
+                progress.as_ref().map_or(Ok(()), |progress| progress.call1(py, (rows,)).map(|_| ()))
+            });
+            told.map_err(|error| failure = Some(error)).is_ok()
+        })
+    })?;
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let done = done.map_err(|error| from_data(py, &error))?;
+    if let Some(progress) = progress {
+        progress.call1(py, (rows(&done),))?;
+    }
+    Ok(done)
 }
 
 /// An open prepared set: windows of tokens in an Arrow file that is mapped, not read.

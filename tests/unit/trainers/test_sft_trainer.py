@@ -68,6 +68,7 @@ def test_a_lora_run_leaves_the_folder_that_was_promised(model: Path, tmp_path: P
     assert {"eval_mean_token_accuracy", "eval_entropy"} <= before.keys()
     assert losses(run)[-1] < losses(run)[0]
     assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {
+        "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
         "checkpoint-4",
@@ -77,6 +78,7 @@ def test_a_lora_run_leaves_the_folder_that_was_promised(model: Path, tmp_path: P
         "metrics.jsonl",
         "prepared",
         "prepared-eval",
+        "report.html",
         "samples.jsonl",
     }
     saved = yaml.safe_load((run / "config.yaml").read_text())

@@ -1,5 +1,6 @@
 //! What became of the rows, counted with reasons.
 
+use crate::encode::Cut;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -49,8 +50,49 @@ pub struct Report {
     pub reused: bool,
 }
 
+impl Report {
+    /// A row that is trained on.
+    pub(crate) fn used(&mut self, place: &str, cut: Cut, control_text: bool) {
+        self.used += 1;
+        if let Some(how) = how(cut) {
+            self.truncated.entry(how.into()).or_default().add(place);
+        }
+        if control_text {
+            self.control_text.add(place);
+        }
+    }
+
+    /// A row that is not.
+    pub(crate) fn dropped(&mut self, place: &str, reason: String) {
+        self.dropped.entry(reason).or_default().add(place);
+    }
+
+    /// A window of this many tokens.
+    pub(crate) fn window(&mut self, tokens: usize, scored: usize) {
+        self.windows += 1;
+        self.tokens += tokens as u64;
+        self.scored_tokens += scored as u64;
+        self.longest = self.longest.max(tokens as u64);
+    }
+
+    /// What is known when all windows are.
+    pub(crate) fn close(&mut self, max_length: usize) {
+        let room = self.windows as f64 * max_length as f64;
+        self.fill = if room > 0.0 { self.tokens as f64 / room } else { 0.0 };
+    }
+}
+
+/// A cut in words.
+pub(crate) fn how(cut: Cut) -> Option<&'static str> {
+    match cut {
+        Cut::Whole => None,
+        Cut::AtTurn => Some("cut at a turn border"),
+        Cut::Tail => Some("tail of the answer cut"),
+    }
+}
+
 impl Count {
-    pub(super) fn add(&mut self, place: &str) {
+    pub(crate) fn add(&mut self, place: &str) {
         self.count += 1;
         if self.examples.len() < EXAMPLES {
             self.examples.push(place.to_owned());
