@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_folders import make_run
 
-from alignite.evaluation.card import write_card
-from alignite.evaluation.report import write_report
+from alignite.evaluation.report.card import write_card
+from alignite.evaluation.report.page import write_report
 
 FILES = ["config.yaml", "metrics.jsonl", "history.jsonl", "data.json", "samples.jsonl"]
 FILES += ["checkpoint-12/state.json", "checkpoint-12/MANIFEST.json"]

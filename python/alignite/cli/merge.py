@@ -24,7 +24,7 @@ def run(argv: Sequence[str]) -> int:
     model_folder = check_model_folder(config.model)
     adapter_folder = check_model_folder(config.adapter, "adapter")
 
-    from alignite.evaluation.card import write_card
+    from alignite.evaluation.report.card import write_card
     from alignite.models.loading import load_model, save_model
     from alignite.peft import load_adapter, merge_adapter
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from alignite.cli.preview_words import facts, harmless, headline, is_away, notes, spreads, visible, warnings
 from alignite.config import PreviewConfig
 from alignite.data.survey import Piece, Preview, PreviewRow
-from alignite.evaluation.markup import Html, join, table, tag
+from alignite.evaluation.report.markup import Html, join, table, tag
 
 _LEGEND = (
     ("scored: the model is to say it", "s"),

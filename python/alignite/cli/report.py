@@ -23,7 +23,7 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(f"{len(config.run)} runs are given and no output", fix="add --output FILE.html")
     output = Path(config.output) if config.output is not None else Path(config.run[0]) / "report.html"
 
-    from alignite.evaluation.report import write_report
+    from alignite.evaluation.report.page import write_report
 
     write_report(config.run, output)
     if as_json:

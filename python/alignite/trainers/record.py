@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignite.evaluation.card import write_card
-from alignite.evaluation.report import write_report
+from alignite.evaluation.report.card import write_card
+from alignite.evaluation.report.page import write_report
 from alignite.evaluation.samples import Question, questions_from, questions_of, write_samples
 from alignite.files import write_file
 from alignite.training import distributed

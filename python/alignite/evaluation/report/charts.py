@@ -1,7 +1,7 @@
-"""Curves over updates as SVG that fits any width, in the colours of report.css.
+"""Curves over updates as SVG that fits any width, in the colours of page.css.
 
 Lines are drawn in a square of 4000 x 1000 that the browser stretches to the place there is; text, points and marks
-are placed by percentages, so they keep their size. Nothing needs a script; report.js adds a reading line.
+are placed by percentages, so they keep their size. Nothing needs a script; page.js adds a reading line.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from alignite.evaluation.axes import Axis, step_axis, value_axis
-from alignite.evaluation.markup import Html, join, script_json, tag
-from alignite.evaluation.metric_lines import Series, decimate, moving_average
-from alignite.evaluation.wording import number
+from alignite.evaluation.report.axes import Axis, step_axis, value_axis
+from alignite.evaluation.report.markup import Html, join, script_json, tag
+from alignite.evaluation.report.metric_lines import Series, decimate, moving_average
+from alignite.evaluation.report.wording import number
 
 SLOTS = 6
 _WIDTH, _HEIGHT = 4000, 1000

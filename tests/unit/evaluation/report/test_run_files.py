@@ -10,8 +10,8 @@ import pytest
 from run_folders import BEGAN, event, lines, make_run, report, start
 
 from alignite.errors import DataError
-from alignite.evaluation.run_files import read_run
-from alignite.evaluation.summary import Status, last_step, sessions, status
+from alignite.evaluation.report.run_files import read_run
+from alignite.evaluation.report.summary import Status, last_step, sessions, status
 
 
 def test_a_whole_run(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from alignite.config import SFTConfig
-from alignite.evaluation.markup import Html, join, table, tag
-from alignite.evaluation.run_files import Count, DataReport, Run, Sample
-from alignite.evaluation.summary import Figure, Status, changed_options, figures, sessions
-from alignite.evaluation.wording import NOTHING, duration, moment, number, option_value, plural, share, size
+from alignite.evaluation.report.markup import Html, join, table, tag
+from alignite.evaluation.report.run_files import Count, DataReport, Run, Sample
+from alignite.evaluation.report.summary import Figure, Status, changed_options, figures, sessions
+from alignite.evaluation.report.wording import NOTHING, duration, moment, number, option_value, plural, share, size
 
 _MOST_SAMPLES = 50
 _MOST_CHARACTERS = 6000

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from alignite.evaluation.metric_lines import Series
-from alignite.evaluation.run_files import Event, Run
-from alignite.evaluation.wording import duration, number, plural
+from alignite.evaluation.report.metric_lines import Series
+from alignite.evaluation.report.run_files import Event, Run
+from alignite.evaluation.report.wording import duration, number, plural
 
 _OUTCOMES = {
     "finished": ("Finished", "good"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from alignite.evaluation.charts import swatch
-from alignite.evaluation.markup import Html, join, table, tag
-from alignite.evaluation.run_files import DataReport, Run
-from alignite.evaluation.sections import DATA_ROWS, faults, pill, said, section
-from alignite.evaluation.summary import Figure, figures, sessions, status
-from alignite.evaluation.wording import NOTHING, option_value, plural
+from alignite.evaluation.report.charts import swatch
+from alignite.evaluation.report.markup import Html, join, table, tag
+from alignite.evaluation.report.run_files import DataReport, Run
+from alignite.evaluation.report.sections import DATA_ROWS, faults, pill, said, section
+from alignite.evaluation.report.summary import Figure, figures, sessions, status
+from alignite.evaluation.report.wording import NOTHING, option_value, plural
 
 _MOST_PROMPTS = 20
 

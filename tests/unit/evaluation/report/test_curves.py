@@ -8,10 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from alignite.evaluation.axes import step_axis, value_axis
-from alignite.evaluation.charts import Chart, Curve, draw
-from alignite.evaluation.metric_lines import Series, decimate, moving_average
-from alignite.evaluation.wording import duration, number, option_value, size
+from alignite.evaluation.report.axes import step_axis, value_axis
+from alignite.evaluation.report.charts import Chart, Curve, draw
+from alignite.evaluation.report.metric_lines import Series, decimate, moving_average
+from alignite.evaluation.report.wording import duration, number, option_value, size
 
 
 def test_the_moving_average_is_that_of_normalized_weights() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alignite.evaluation.metric_lines import Numbers
+from alignite.evaluation.report.metric_lines import Numbers
 
 _LOG_FROM = 100.0
 

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from run_folders import event, make_run, start
 
-from alignite.evaluation.card import hub_id, write_card
+from alignite.evaluation.report.card import hub_id, write_card
 
 HOSTILE = "a|b`c``d\n---\n# x: {y} </div><script>é나비"
 

@@ -9,10 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from alignite.errors import UsageError
-from alignite.evaluation import comparison, curves, sections
-from alignite.evaluation.markup import Html, join, tag
-from alignite.evaluation.run_files import Run, read_run
-from alignite.evaluation.summary import adapter_words, base_model, data_files, status
+from alignite.evaluation.report import comparison, curves, sections
+from alignite.evaluation.report.markup import Html, join, tag
+from alignite.evaluation.report.run_files import Run, read_run
+from alignite.evaluation.report.summary import adapter_words, base_model, data_files, status
 from alignite.files import write_file
 
 MOST_RUNS = 24
@@ -95,7 +95,7 @@ def _several(runs: Sequence[Run]) -> Html:
 
 
 def _page(title: str, parts: Sequence[object]) -> Html:
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = _asset("page.css"), _asset("page.js")
     # Only these two pieces may act; a page that shows other people's text lets nothing else in, wherever it came from.
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "

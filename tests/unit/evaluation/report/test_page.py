@@ -16,7 +16,7 @@ from browser import Browser, Page, PageParser
 from run_folders import VERSIONS, event, lines, make_run, start
 
 from alignite.errors import UsageError
-from alignite.evaluation.report import write_report
+from alignite.evaluation.report.page import write_report
 
 HOSTILE = "나비 </style><script>alert(1)</script> \"'`&amp; \u202e\x00"
 

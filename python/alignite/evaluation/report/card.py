@@ -10,9 +10,9 @@ from pathlib import Path
 
 from alignite.data.hub_access import HubName
 from alignite.errors import DataError
-from alignite.evaluation.markup import clean
-from alignite.evaluation.run_files import DataReport, Run, read_run
-from alignite.evaluation.summary import (
+from alignite.evaluation.report.markup import clean
+from alignite.evaluation.report.run_files import DataReport, Run, read_run
+from alignite.evaluation.report.summary import (
     adapter_words,
     best_of,
     changed_options,
@@ -20,10 +20,10 @@ from alignite.evaluation.summary import (
     last_step,
     sessions,
 )
-from alignite.evaluation.summary import (
+from alignite.evaluation.report.summary import (
     base_model as base_of,
 )
-from alignite.evaluation.wording import NOTHING, moment, number, option_value, plural, share
+from alignite.evaluation.report.wording import NOTHING, moment, number, option_value, plural, share
 from alignite.files import write_file
 
 CARD_FILE = "README.md"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from alignite.evaluation import charts
+from alignite.evaluation.report import charts
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0; they act on linear sRGB.
 VISION = {
@@ -34,7 +34,7 @@ APART = 0.08  # in OKLab, where 0.02 is just noticeable side by side
 
 
 def schemes() -> dict[str, dict[str, str]]:
-    css = (Path(charts.__file__).parent / "report.css").read_text()
+    css = (Path(charts.__file__).parent / "page.css").read_text()
     light, dark = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
     return {
         name: dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", text)) for name, text in (("light", light), ("dark", dark))

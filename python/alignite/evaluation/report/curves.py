@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from alignite.evaluation.charts import Chart, Curve, Mark, draw, swatch
-from alignite.evaluation.markup import Html, tag
-from alignite.evaluation.metric_lines import Series
-from alignite.evaluation.run_files import Run
-from alignite.evaluation.summary import last_step, resumes, status
+from alignite.evaluation.report.charts import Chart, Curve, Mark, draw, swatch
+from alignite.evaluation.report.markup import Html, tag
+from alignite.evaluation.report.metric_lines import Series
+from alignite.evaluation.report.run_files import Run
+from alignite.evaluation.report.summary import last_step, resumes, status
 
 _HIDDEN = {"time", "epoch", "num_tokens"}
 _MOST_CHARTS = 24

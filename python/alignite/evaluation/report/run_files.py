@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alignite.errors import DataError
-from alignite.evaluation.metric_lines import Series, collect_series
+from alignite.evaluation.report.metric_lines import Series, collect_series
 
 _MAX_BYTES = 64 << 20
 _MAX_METRICS_BYTES = 1 << 30
