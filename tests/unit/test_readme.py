@@ -43,7 +43,8 @@ def test_the_yaml_run_and_the_commands_after_it(folder: Path, capsys: pytest.Cap
     (text,) = blocks("yaml")
     (folder / "run.yaml").write_text(text.replace("max_steps: 100", "max_steps: 2"))
     commands = [line for block in blocks("") for line in block.splitlines() if line.startswith("alignite ")]
-    assert [shlex.split(line)[1] for line in commands] == ["sft", "generate", "merge"]
-    for line in commands:
-        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    words = [shlex.split(line, comments=True)[1:] for line in commands]
+    assert [first for first, *_ in words] == ["preview", "check", "sft", "report", "generate", "merge"]
+    for line in words:
+        assert main(line) == 0, capsys.readouterr().err
     assert (folder / "models" / "smollm2-gsm8k" / "model.safetensors").is_file()

@@ -38,12 +38,16 @@ TOKENIZER_FILES = (
 def resolve_device(name: str) -> torch.device:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as a device that is there.
 
+    Without a number a rank that torchrun started takes the GPU of its LOCAL_RANK.
+
     Raises:
         ConfigError: another name. ResourceError: no such device.
     """
     has_cuda = torch.cuda.is_available()
     try:
         device = torch.device(("cuda" if has_cuda else "cpu") if name == "auto" else name)
+        if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     except RuntimeError as error:
         raise ConfigError(f"device is {name!r}", fix="it must be auto, cpu, cuda or cuda:N") from error
     count = torch.cuda.device_count() if has_cuda else 0

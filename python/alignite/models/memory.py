@@ -15,6 +15,9 @@ from torch import nn
 from alignite.errors import ModelError
 from alignite.models.loading import DTYPES, checked_folder, quiet
 
+ALLOCATOR_BYTES = 2**30 * 4 // 10
+"""What the C library's allocator holds on a CPU beyond what is in use, as measured: see benches/RESULTS.md."""
+
 
 @dataclass(frozen=True)
 class MemoryEstimate:
@@ -70,7 +73,7 @@ def estimate_memory(
     """The peak of an update of a model of the Llama family's shape; others may need more or less.
 
     Counted are the tensors that backward needs: in each layer the inputs of norms and linears, rotated queries and
-    keys, values, attention's output and four tensors of the MLP's width.
+    keys, values, attention's output twice and four tensors of the MLP's width.
 
     Args:
         model: as :func:`empty_model` gives it.
@@ -89,12 +92,14 @@ def estimate_memory(
     hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
     heads = int(config.num_attention_heads)
     width = int(getattr(config, "head_dim", None) or hidden // heads)
-    key = width * int(getattr(config, "num_key_value_heads", None) or heads)
     inner = int(getattr(config, "intermediate_size", None) or 4 * hidden)
-    layer = 4 * hidden + 3 * heads * width + 2 * key + 4 * inner
+    # Attention keeps keys and values once a query head.
+    layer = 4 * hidden + 5 * heads * width + 4 * inner
     # Backward through the MLP holds three more of its tensors.
     kept_floats = (layers * hidden + layer) if gradient_checkpointing else layers * layer
     activations = tokens * (kept_floats + 3 * inner + 4 * hidden) * size
+    if size < 4 and not gradient_checkpointing:
+        activations += tokens * layers * 4 * hidden * 4  # norms compute in float32 and keep what they computed
     logits = 2 * min(logits_chunk_size, tokens) * int(config.vocab_size) * 4
     return MemoryEstimate(weights, gradients, optimizer, activations, logits, process)
 

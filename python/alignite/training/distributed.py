@@ -12,7 +12,9 @@ from torch import Tensor
 
 
 def initialise(device: torch.device) -> None:
-    """Join the process group that torchrun announces, if it does."""
+    """Join the process group that torchrun announces, if it does, with this rank's own GPU."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 

@@ -128,5 +128,9 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("auto") == torch.device("cuda")
     assert resolve_device("cuda:1") == torch.device("cuda:1")
+    with monkeypatch.context() as patch:
+        patch.setenv("LOCAL_RANK", "1")
+        assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda:1")
+        assert resolve_device("cuda:0") == torch.device("cuda:0")
     with pytest.raises(AligniteError, match="'cuda:2'"):
         resolve_device("cuda:2")
