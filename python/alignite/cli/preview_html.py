@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator
-from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 
 from alignite.cli.preview_words import facts, harmless, headline, is_away, notes, spreads, visible, warnings
 from alignite.config import PreviewConfig
 from alignite.data.survey import Piece, Preview, PreviewRow
-from alignite.evaluation.report.markup import Html, join, table, tag
+from alignite.evaluation.report.document import document
+from alignite.evaluation.report.markup import Html, table, tag
 
 _LEGEND = (
     ("scored: the model is to say it", "s"),
@@ -46,25 +44,8 @@ def page(preview: Preview, config: PreviewConfig) -> Html:
         _notes(preview),
         _rows("Rows", preview.rows, legend=True),
         _rows("One row of each kind that something happened to", preview.examples, legend=not preview.rows),
-        tag("footer", f"Written by alignite {version('alignite')}. This page is whole: it loads nothing."),
     ]
-    style = Html((Path(__file__).parent / "preview.css").read_text(encoding="utf-8"))
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag(
-            "meta",
-            http_equiv="Content-Security-Policy",
-            content=f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'",
-        ),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("link", rel="icon", href="data:,"),
-        tag("title", "preview · alignite"),
-        tag("style", style),
-    )
-    return join([Html("<!doctype html>\n"), tag("html", head, tag("body", tag("main", *parts)), lang="en")])
+    return document("preview · alignite", parts, Path(__file__).parent / "preview.css")
 
 
 def _lengths(preview: Preview) -> Html:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from alignite.errors import UsageError
 from alignite.evaluation.report import comparison, curves, sections
-from alignite.evaluation.report.markup import Html, join, tag
+from alignite.evaluation.report.document import document
+from alignite.evaluation.report.markup import Html, tag
 from alignite.evaluation.report.run_files import Run, read_run
 from alignite.evaluation.report.summary import adapter_words, base_model, data_files, status
 from alignite.files import write_file
@@ -95,31 +93,5 @@ def _several(runs: Sequence[Run]) -> Html:
 
 
 def _page(title: str, parts: Sequence[object]) -> Html:
-    style, script = _asset("page.css"), _asset("page.js")
-    # Only these two pieces may act; a page that shows other people's text lets nothing else in, wherever it came from.
-    policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("link", rel="icon", href="data:,"),
-        tag("title", title),
-        tag("style", style),
-    )
-    foot = tag("footer", f"Written by alignite {version('alignite')}. This page is whole: it loads nothing.")
-    body = tag("body", tag("main", *parts, foot), tag("script", script))
-    return join([Html("<!doctype html>\n"), tag("html", head, body, lang="en")])
-
-
-def _asset(name: str) -> Html:
-    return Html((Path(__file__).parent / name).read_text(encoding="utf-8"))
-
-
-def _hash(content: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+    here = Path(__file__).parent
+    return document(title, parts, here / "page.css", here / "page.js")

@@ -34,8 +34,9 @@ APART = 0.08  # in OKLab, where 0.02 is just noticeable side by side
 
 
 def schemes() -> dict[str, dict[str, str]]:
-    css = (Path(charts.__file__).parent / "page.css").read_text()
-    light, dark = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    here = Path(charts.__file__).parent
+    blocks = [re.findall(r":root \{(.*?)\}", (here / name).read_text(), re.DOTALL) for name in ("base.css", "page.css")]
+    light, dark = ("".join(parts) for parts in zip(*blocks, strict=True))
     return {
         name: dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", text)) for name, text in (("light", light), ("dark", dark))
     }
