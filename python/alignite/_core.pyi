@@ -92,6 +92,14 @@ class Preparer:
         """
         One JSON row as (ids, labels, reason): two int32 arrays, empty when the row would be dropped for the reason.
         """
+    def fingerprint_files(self, /, files: SupportsGetItem[int, str | PathLike[str]]) -> str:
+        """
+        The fingerprint that the set of these files would have.
+        """
+    def fingerprint_rows(self, /, rows: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]]) -> str:
+        """
+        The fingerprint that the set of these rows would have.
+        """
     def ids(self, /, text: str) -> "numpy.typing.NDArray[numpy.int64]":
         """
         Ids of a text as it stands; the text of a control token becomes that token.

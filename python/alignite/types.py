@@ -164,7 +164,7 @@ class RunState:
 
     def request_stop(self, reason: str) -> None:
         """End the run after this update, with a checkpoint; the same command again would go on."""
-        self.reason = self.reason or reason
+        self.reason = self.reason or reason or "a callback asked to stop"
 
 
 class Callback:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
-from alignite.errors import AligniteError, UsageError
+from alignite.cli.options import stderr
+from alignite.errors import AligniteError, ResourceError, UsageError
 
 COMMANDS = {
     "sft": "fine-tune a model on conversations",
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except AligniteError as error:
         _trace()
-        print(f"error: {error}", file=sys.stderr)
+        stderr(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt as error:
         print(f"\n{error or 'stopped'}", file=sys.stderr)
@@ -57,9 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):  # a stdout that is no file
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        # What the machine refuses and no room has foreseen: a name that is too long, a disk that goes away.
+        _trace()
+        stderr(f"error: {error.filename or 'the system'}: {error.strerror or error}")
+        return ResourceError.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: a bug, said in one line
         _trace()
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        stderr(f"error: {type(error).__name__}: {error}")
         print("  this is a bug in alignite; ALIGNITE_TRACEBACK=1 shows where it happened", file=sys.stderr)
         return 70
 

@@ -32,9 +32,10 @@ def run(argv: Sequence[str]) -> int:
     load_adapter(model, adapter_folder)
     report = merge_adapter(model)
     save_model(model, target, model_folder)
-    # The run that made the adapter: its own folder, or the one that the checkpoint is in.
-    run = adapter_folder if (adapter_folder / "metrics.jsonl").is_file() else adapter_folder.absolute().parent
-    write_card(target, run, kind="model", base_model=config.model)
+    # The run that made the adapter: its own folder, or the one that the checkpoint is in. A stranger's has none.
+    is_checkpoint = adapter_folder.name.startswith("checkpoint-") and (adapter_folder / "MANIFEST.json").is_file()
+    run = adapter_folder.absolute().parent if is_checkpoint else adapter_folder
+    write_card(target, run, kind="model", base_model=config.model, merged=True)
     if as_json:
         print(json.dumps({"output_dir": str(target), "modules": report.modules, "lost": report.lost}))
     else:

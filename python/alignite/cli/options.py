@@ -182,6 +182,13 @@ def check_data(data: Sequence[str], eval_data: Sequence[str] = ()) -> None:
     find_files(eval_data, needs_split=True)
 
 
+def harmless(text: str) -> str:
+    """Text of files and folders in which nothing is left that a terminal obeys."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" for c in text)
+
+
 def stderr(text: str) -> None:
     """A line for people; results go to stdout."""
-    print(text, file=sys.stderr)
+    print(harmless(text), file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,10 +24,16 @@ def run(argv: Sequence[str]) -> int:
 
     # torch and transformers take seconds to import; everything that can be refused without them has been.
     from alignite.trainers.sft import SFTTrainer
+    from alignite.training import distributed
 
     trainer = SFTTrainer(args=config)
     result = trainer.train()
-    if result.was_finished:
+    if distributed.rank() != 0:  # one rank speaks for all
+        return 0
+    if result.was_finished and result.stopped:
+        stderr(f"the run is finished (step {result.step}): {result.stopped}")
+        stderr("raise early_stopping_patience or choose another output_dir to go on")
+    elif result.was_finished:
         stderr(f"the run is finished (step {result.step}); raise max_steps or choose another output_dir to go on")
     elif result.stopped:
         stderr(f"stopped after update {result.step}: {result.stopped}")
@@ -36,7 +43,8 @@ def run(argv: Sequence[str]) -> int:
     for line in describe(trainer.data_report):
         stderr(line)
     if as_json:
-        report = {"step": result.step, "metrics": result.metrics, "output_dir": config.output_dir}
+        metrics = {name: value if math.isfinite(value) else None for name, value in result.metrics.items()}
+        report = {"step": result.step, "metrics": metrics, "output_dir": config.output_dir}
         report |= {"was_finished": result.was_finished, "stopped": result.stopped, "data": trainer.data_report}
         print(json.dumps(report | {"best_step": result.best_step, "best_value": result.best_value}))
     else:

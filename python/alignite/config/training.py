@@ -94,7 +94,7 @@ class TrainingConfig(Options):
                 raise ConfigError(f"{name} is {getattr(self, name)}", fix=f"it must be below {top}")
         if self.max_steps == 0 or self.max_steps < -1:
             raise ConfigError(f"max_steps is {self.max_steps}", fix="it must be above 0, or -1 for num_train_epochs")
-        for name, most in (("seed", 2**63 - 1), ("num_threads", 4096)):
+        for name, most in (("seed", 2**63 - 1), ("num_threads", 4096), ("num_train_epochs", 10**6)):
             if getattr(self, name) > most:
                 raise ConfigError(f"{name} is {getattr(self, name)}", fix=f"it must be at most {most}")
         check_device(self.device)

@@ -13,7 +13,7 @@ from alignite.data.hub_access import HubName, taken_for_path, why_no_hub
 from alignite.data.hub_rows import resolve_rows
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
-from alignite.errors import DataError, ResourceError
+from alignite.errors import CheckpointError, DataError, ResourceError
 
 Data = str | Path | Iterable[str | Path] | Iterable[Mapping[str, Any]]
 
@@ -24,6 +24,7 @@ def prepare_sft(
     config: SFTConfig,
     output_dir: str | Path,
     progress: Callable[[int], None] | None = None,
+    expected: str | None = None,
 ) -> PreparedSet:
     """Prepare rows for supervised fine-tuning, or take the set that is there when nothing has changed.
 
@@ -36,7 +37,10 @@ def prepare_sft(
         output_dir: becomes the prepared folder, whole or not at all.
         progress: called with the rows done, about ten times a second and at the end.
 
+        expected: the fingerprint that the set must have; without it the folder stays as it is.
+
     Raises:
+        CheckpointError: the set would have another fingerprint than is expected.
         DataError: a file or row cannot be read (with ``on_bad_row="error"``), or nothing is left to train on.
         TemplateError, MaskError, TokenizerError: the model folder does not suit the data.
         ResourceError: the folder cannot be written.
@@ -44,6 +48,9 @@ def prepare_sft(
     preparer = tokenizer.preparer(config)
     folder = Path(output_dir)
     files, rows = resolve_data(data)
+    if expected is not None:
+        found = preparer.fingerprint_files(files) if rows is None else preparer.fingerprint_rows(rows)
+        check_unchanged(found, expected, folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,6 +64,21 @@ def prepare_sft(
     prepared = PreparedSet(folder)
     prepared.reused = bool(json.loads(report)["reused"])
     return prepared
+
+
+def check_unchanged(fingerprint: str, expected: str, where: Path) -> None:
+    """Whether data are those that a checkpoint was made on.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    if fingerprint != expected:
+        raise CheckpointError(
+            "the data has changed since the checkpoint",
+            where=str(where),
+            why=f"its fingerprint was {expected} and is {fingerprint}",
+            fix="bring the old data back, or start in another output_dir",
+        )
 
 
 def find_files(patterns: Iterable[str | Path], *, needs_split: bool = False) -> list[Path]:

@@ -77,3 +77,16 @@ class PreparedSet:
             segments,
             len(windows),
         )
+
+
+def split_windows(
+    windows: NDArray[np.int64], tokens: NDArray[np.int64], batch_size: int, max_tokens: int | None
+) -> list[NDArray[np.int64]]:
+    """Windows in parts, in order: a new one at every ``batch_size`` and where one more would pass ``max_tokens``."""
+    borders, held = [], 0
+    for index, count in enumerate(tokens.tolist()):
+        if index > 0 and (index % batch_size == 0 or (max_tokens is not None and held + count > max_tokens)):
+            borders.append(index)
+            held = 0
+        held += count
+    return np.split(windows, borders) if len(windows) else []

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from alignite.data.prepared import split_windows
 from alignite.models.columns import compute_columns
 
 if TYPE_CHECKING:
@@ -22,20 +23,24 @@ def evaluate_loss(
     objective: Objective,
     *,
     batch_size: int = 8,
+    max_tokens: int | None = None,
     chunk_size: int = 256,
     prefix: str = "eval_",
+    limit: int | None = None,
 ) -> dict[str, float]:
     """``eval_loss`` and the objective's metrics, each the mean over all that it counts in the set.
 
-    For supervised fine-tuning that is the mean over scored tokens, so it does not depend on ``batch_size``. The
+    For supervised fine-tuning that is the mean over scored tokens, so it does not depend on ``batch_size`` and
+    ``max_tokens``, which bound what goes through the model at a time. ``limit`` takes the first windows only. The
     models are used as they are: put them into evaluation mode first.
     """
     device = next(models["policy"].parameters()).device
     sums: dict[str, tuple[float, float, float]] = {}
     metrics: dict[str, tuple[float, float]] = {}
     with torch.no_grad():
-        for start in range(0, len(prepared), batch_size):
-            windows = np.arange(start, min(start + batch_size, len(prepared)), dtype=np.int64)
+        all_windows = np.arange(len(prepared))[:limit]
+        tokens = prepared.window_tokens(all_windows)
+        for windows in split_windows(all_windows, tokens, batch_size, max_tokens):
             batch = prepared.batch(windows).to(device)
             columns = compute_columns(models, batch, objective.columns, chunk_size=chunk_size)
             output = objective.loss(columns, batch)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignite.files import cannot_write
+from alignite.files import write_file
 from alignite.models.generation import Prompt, generate_text
 from alignite.types import IGNORE
 
@@ -52,7 +52,8 @@ def questions_of(prepared: PreparedSet, tokenizer: ChatTokenizer, count: int) ->
         prompt = tokenizer.decode(ids[:first].tolist())
         reference = tokenizer.decode(ids[first:end].tolist(), skip_special_tokens=True)
         shown = tokenizer.decode(ids[:first].tolist(), skip_special_tokens=True)
-        found.append(Question(shown.strip() or prompt, prompt, reference.strip()))
+        # As ids: text that reads like a control token would become one on the way through text.
+        found.append(Question(shown.strip() or prompt, ids[:first].tolist(), reference.strip()))
     return found
 
 
@@ -85,10 +86,7 @@ def write_samples(
     for question, answer in zip(questions, answers, strict=True):
         sample = Sample(step, kind, question.shown, answer, question.reference)
         lines.append(json.dumps(asdict(sample), ensure_ascii=False))
-    try:
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    write_file(path, "\n".join(lines) + "\n")
 
 
 @dataclass(frozen=True)

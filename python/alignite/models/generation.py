@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from alignite.data.tokenizer import ChatTokenizer
 
-Prompt = str | Sequence[Mapping[str, Any]]
+Prompt = str | Sequence[Mapping[str, Any]] | Sequence[int]
 
 
 def generate_text(
@@ -38,7 +38,7 @@ def generate_text(
 
     Args:
         model: a transformers causal LM; active adapters act.
-        prompts: conversations (lists of messages), which the chat template turns into text, or raw texts.
+        prompts: conversations (lists of messages), which the chat template turns into text, raw texts, or ids.
         max_new_tokens: longest answer. ``temperature``: 0 takes the likeliest token; ``top_p``, ``top_k`` (0 means
             all) and ``repetition_penalty`` (1 means none) are transformers'.
         seed: of the sampling, which then leaves torch's random state as it was; None draws from that state.
@@ -55,11 +55,7 @@ def generate_text(
         repetition_penalty=repetition_penalty,
         batch_size=batch_size,
     ).validate()
-    texts = [
-        prompt if isinstance(prompt, str) else tokenizer.render(prompt, add_generation_prompt=True)
-        for prompt in prompts
-    ]
-    encoded = [tokenizer.encode(text) for text in texts]
+    encoded = [_ids(prompt, tokenizer) for prompt in prompts]
     if not all(encoded):
         raise UsageError("a prompt is empty", fix="give a prompt with text")
     options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "repetition_penalty": repetition_penalty}
@@ -73,6 +69,15 @@ def generate_text(
         for start in range(0, len(encoded), batch_size):
             answers += _batch(model, tokenizer, encoded[start : start + batch_size], options)
     return answers
+
+
+def _ids(prompt: Prompt, tokenizer: ChatTokenizer) -> list[int]:
+    if isinstance(prompt, str):
+        return tokenizer.encode(prompt)
+    items: list[Any] = list(prompt)
+    if all(isinstance(item, int) for item in items):
+        return items
+    return tokenizer.encode(tokenizer.render(items, add_generation_prompt=True))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from alignite.data.hub import resolve_model
@@ -159,6 +159,7 @@ def checked_folder(folder: str | Path) -> Path:
                 why=min(outside),
                 fix="use a model whose files are in one folder",
             )
+    _check_layers(path)
     if (path / "adapter_config.json").is_file():
         raise ModelError(
             "the folder holds a model and an adapter",
@@ -167,6 +168,27 @@ def checked_folder(folder: str | Path) -> Path:
             fix="move adapter_config.json and adapter_model.safetensors to a folder of their own",
         )
     return path
+
+
+def _check_layers(path: Path) -> None:
+    """Refuse a config of more layers than the files have tensors, before anything builds them one by one."""
+    try:
+        config = json.loads((path / "config.json").read_bytes())
+        layers = max(int(config.get(name) or 0) for name in ("num_hidden_layers", "n_layer", "num_layers"))
+        if layers <= 1000:
+            return
+        tensors = 0
+        for file in path.glob("*.safetensors"):
+            with safe_open(file, "pt") as handle:
+                tensors += len(handle.keys())
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, SafetensorError):
+        return  # loading says what is wrong
+    if layers > tensors:
+        raise ModelError(
+            f"the config has {layers} layers and the files have {tensors} tensors",
+            where=str(path / "config.json"),
+            fix="get the model's files again",
+        )
 
 
 def _check_weights(model: nn.Module, info: dict[str, Any], path: Path) -> None:

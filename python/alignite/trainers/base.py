@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -14,9 +15,10 @@ from torch import nn
 from alignite.config import TrainingConfig
 from alignite.data.hub import resolve_model
 from alignite.data.hub_access import HubName
+from alignite.data.prepare import check_unchanged
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer, resolve_date
-from alignite.errors import CheckpointError, ConfigError, UsageError
+from alignite.errors import CheckpointError, ConfigError, ResourceError, UsageError
 from alignite.evaluation.loss import evaluate_loss
 from alignite.files import write_file
 from alignite.models.checkpointing import enable_gradient_checkpointing
@@ -26,16 +28,19 @@ from alignite.peft import LoraConfig, adapter_parameters, apply_adapter, checkpo
 from alignite.peft.files import fill_adapter
 from alignite.trainers import record, resume
 from alignite.training import checkpoint, distributed, rng
+from alignite.training.best import Best
 from alignite.training.history import History
 from alignite.training.lock import run_lock
 from alignite.training.loop import Loop, TrainResult, Weights
 from alignite.training.optim import Optimizer
+from alignite.training.source import CPU_MICRO_BATCH_TOKENS
 from alignite.training.trackers import make_trackers
 from alignite.types import Callback, Objective, UpdateSource
 
 Dataset = PreparedSet | str | Path | Iterable[str | Path] | Iterable[Mapping[str, Any]]
 Config = TypeVar("Config", bound=TrainingConfig)
 CONFIG_FILE = "config.yaml"
+log = logging.getLogger("alignite")
 
 
 class Trainer:
@@ -60,7 +65,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         *,
         objective: Objective,
-        prepare: Callable[[Any, ChatTokenizer, Path], PreparedSet],
+        prepare: Callable[[Any, ChatTokenizer, Path, str | None], PreparedSet],
         source: Callable[[PreparedSet], UpdateSource],
     ) -> None:
         args.validate()
@@ -90,11 +95,14 @@ class Trainer:
             chosen = folder
         self.tokenizer = chosen if isinstance(chosen, ChatTokenizer) else ChatTokenizer.from_folder(chosen)
         self.peft_config = LoraConfig.from_any(peft_config) if peft_config is not None else lora_of(args)
-        if args.watches_best and self._eval_dataset is None:
+        if self.model_folder is not None and self.model_folder.resolve() == self.run_dir.resolve():
             raise ConfigError(
-                f"{args.metric_for_best_model} is to tell the best checkpoint, and there is no evaluation data",
-                fix="give eval_data (or eval_dataset), and eval_steps",
+                "output_dir is the model's folder",
+                where=str(self.run_dir),
+                why="the run would write over the model",
+                fix="choose another output_dir",
             )
+        check_watching(args, self._eval_dataset is not None)
         strange = [callback for callback in callbacks if not isinstance(callback, Callback)]
         if strange:
             raise UsageError(
@@ -133,7 +141,10 @@ class Trainer:
             config = resume.saved_config(self.args, self.peft_config, self.model_folder)
             if saved is not None:
                 resume.check(saved, config)
-            train = self._prepared(self._train_dataset, "prepared")
+            else:
+                check_own(self.run_dir)
+            expected = saved.state["source"].get("fingerprint") if saved is not None else None
+            train = self._prepared(self._train_dataset, "prepared", expected)
             held_out = self._prepared(self._eval_dataset, "prepared-eval")
             if train is None:
                 raise UsageError("no training data is given", fix="give train_dataset, or data in the config")
@@ -146,12 +157,15 @@ class Trainer:
                 self._write_config()
                 leaves.samples("before", 0, model)
             loop = self._loop(model, train, held_out, config)
+            if saved is not None and self.args.resume != "auto" and first and saved.folder.parent == self.run_dir:
+                for name in checkpoint.set_aside(self.run_dir, saved.step):
+                    log.warning("%s is of the run as it was; it is kept under this name and not gone on from", name)
             rng.seed(self.args.seed + distributed.rank())
             try:
                 result = loop.run(saved)
-                self._settle_weights(result)
+                step = self._settle_weights(result)
                 if not result.was_finished:
-                    leaves.samples("after", result.step, model)
+                    leaves.samples("after", step, model)
                 # Also when the run was finished: it may have been killed before it came here.
                 self._write_config()
                 if first:
@@ -165,14 +179,10 @@ class Trainer:
         models = {"policy": model}
         evaluate = None
         if held_out is not None:
-            evaluate = partial(
-                evaluate_loss,
-                models,
-                held_out,
-                self.objective,
-                batch_size=self.args.per_device_eval_batch_size,
-                chunk_size=self.args.logits_chunk_size,
-            )
+            evaluate = partial(self._evaluate, model, held_out)
+            if self.args.metric_for_best_model is not None:
+                # A name that does not exist is told before the first update.
+                Best.of(self.args).check(self._evaluate(model, held_out, limit=1))
         return Loop(
             models=models,
             objective=self.objective,
@@ -182,18 +192,25 @@ class Trainer:
             weights=Weights(save=self._save_weights, load=self._load_weights),
             run_dir=self.run_dir,
             evaluate=evaluate,
+            evaluated_on=held_out.fingerprint if held_out is not None else None,
             saved_config=config,
             callbacks=self.callbacks,
             display=self.display,
         )
 
-    def _settle_weights(self, result: TrainResult) -> None:
-        """The weights that the run ends with: the last, or the best checkpoint's."""
-        if self.args.load_best_model_at_end and result.best_step not in (None, result.step):
-            best = checkpoint.read_checkpoint(self.run_dir / f"checkpoint-{result.best_step}")
-            self._load_weights(best.folder)
+    def _settle_weights(self, result: TrainResult) -> int:
+        """Take the weights that the run ends with, the last or the best checkpoint's; says after which update."""
+        step = result.step
+        if self.args.load_best_model_at_end and result.best_step not in (None, step):
+            try:
+                best = checkpoint.read_checkpoint(self.run_dir / f"checkpoint-{result.best_step}")
+                self._load_weights(best.folder)
+                step = best.step
+            except CheckpointError as error:
+                log.warning("the best checkpoint cannot be taken, so the run ends with its last weights: %s", error)
         if self.model is not None:
             self.model.eval()
+        return step
 
     def _write_config(self) -> None:
         if distributed.rank() == 0:
@@ -208,9 +225,17 @@ class Trainer:
         held_out = self._prepared(self._eval_dataset, "prepared-eval")
         if held_out is None:
             raise UsageError("no evaluation data is given", fix="give eval_dataset, or eval_data in the config")
-        model = self._load(self._device()).eval()
+        return self._evaluate(self._load(self._device()).eval(), held_out)
+
+    def _evaluate(self, model: nn.Module, held_out: PreparedSet, limit: int | None = None) -> dict[str, float]:
         return evaluate_loss(
-            {"policy": model}, held_out, self.objective, batch_size=self.args.per_device_eval_batch_size
+            {"policy": model},
+            held_out,
+            self.objective,
+            batch_size=self.args.per_device_eval_batch_size,
+            max_tokens=micro_batch_tokens(self.args),
+            chunk_size=self.args.logits_chunk_size,
+            limit=limit,
         )
 
     def save_model(self, folder: str | Path | None = None) -> None:
@@ -227,12 +252,14 @@ class Trainer:
             year, month, day = resolve_date(kept)
             self.args.template_date = distributed.broadcast(f"{year:04}-{month:02}-{day:02}")  # type: ignore[attr-defined]
 
-    def _prepared(self, data: Dataset | None, name: str) -> PreparedSet | None:
+    def _prepared(self, data: Dataset | None, name: str, expected: str | None = None) -> PreparedSet | None:
         if data is None or isinstance(data, PreparedSet):
+            if data is not None and expected is not None:
+                check_unchanged(data.fingerprint, expected, data.folder)
             return data
         folder = self.run_dir / name
         if distributed.rank() == 0:
-            prepared = self._prepare(data, self.tokenizer, folder)
+            prepared = self._prepare(data, self.tokenizer, folder, expected)
             distributed.barrier()
             return prepared
         distributed.barrier()
@@ -290,6 +317,41 @@ class Trainer:
         with torch.no_grad():
             for name, value in found.items():
                 value.copy_(saved[name])
+
+
+def check_watching(args: TrainingConfig, has_evaluation: bool) -> None:
+    """Whether what the options watch can be seen.
+
+    Raises:
+        ConfigError: a best checkpoint or an early stop is asked for, and nothing is evaluated.
+    """
+    if args.watches_best and not has_evaluation:
+        raise ConfigError(
+            f"{args.metric_for_best_model} is to tell the best checkpoint, and there is no evaluation data",
+            fix="give eval_data (or eval_dataset), and eval_steps",
+        )
+
+
+def check_own(folder: Path) -> None:
+    """Whether a run that begins in this folder writes over a model or an adapter that no run made.
+
+    Raises:
+        ResourceError: it would.
+    """
+    theirs = [name for name in ("config.json", "adapter_config.json") if (folder / name).exists()]
+    if theirs and not (folder / CONFIG_FILE).exists():
+        raise ResourceError(
+            "output_dir holds weights that are not of a run",
+            where=str(folder),
+            why=f"it holds {theirs[0]}",
+            fix="choose a new folder",
+        )
+
+
+def micro_batch_tokens(args: TrainingConfig) -> int | None:
+    """Tokens that go through the model at a time: as the config says, or as suits the device; None is no limit."""
+    on_cpu = resolve_device(args.device).type == "cpu"
+    return args.micro_batch_tokens or (CPU_MICRO_BATCH_TOKENS if on_cpu else None)
 
 
 def lora_of(args: TrainingConfig) -> LoraConfig | None:

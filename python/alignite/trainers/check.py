@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,9 +24,11 @@ import torch
 from numpy.typing import NDArray
 
 from alignite.config import SFTConfig
+from alignite.data.hub import resolve_model
+from alignite.data.prepare import check_unchanged, prepare_sft
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
-from alignite.errors import AligniteError, ResourceError
+from alignite.errors import AligniteError, ConfigError, Preempted, ResourceError
 from alignite.evaluation.loss import evaluate_loss
 from alignite.models import memory
 from alignite.models.loading import resolve_device
@@ -31,8 +36,11 @@ from alignite.peft import LoraConfig
 from alignite.peft.lora import target_names
 from alignite.peft.seat import weight_of
 from alignite.trainers import resume
-from alignite.trainers.base import lora_of
+from alignite.trainers.base import check_own, check_watching, lora_of, micro_batch_tokens
 from alignite.trainers.sft import SFTTrainer, packed_source
+from alignite.training import checkpoint
+from alignite.training.best import Best
+from alignite.training.trackers import make_trackers
 from alignite.types import Callback, RunState, Update
 
 TIME_ERROR, MEMORY_ERROR = 0.10, 0.15
@@ -82,13 +90,35 @@ def check_sft(args: SFTConfig, tell: Callable[[Finding], None] = lambda _: None)
     Returns:
         Everything that was found; errors are findings, so that one does not hide the next.
     """
-    return _Check(args, tell).run()
+    with _terminable():
+        return _Check(args, tell).run()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, so that the folder goes away with the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt("stopped; nothing is left behind")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Check:
     def __init__(self, args: SFTConfig, tell: Callable[[Finding], None]) -> None:
         self.args, self.tell, self.report = args, tell, CheckReport()
         self.run_dir = Path(args.output_dir or ".")
+        self._model: torch.nn.Module | None = None
+        self._saved: checkpoint.Checkpoint | None = None
+        self._trained, self._adapter = 0, False
+        self._checkpoint_bytes: int | None = None
 
     def run(self) -> CheckReport:
         home = _nearest(self.run_dir)
@@ -99,13 +129,15 @@ class _Check:
         with tempfile.TemporaryDirectory(prefix=".alignite-check-", dir=place) as name:
             scratch = Path(name)
             train = held_out = None
+            with self.attempt("options") as found:
+                found.text = self.options()
+            with self.attempt("resume") as found:
+                found.text = self.resume()
             with self.attempt("data") as found:
                 train, held_out, found.text = self.prepare(scratch)
             with self.attempt("model") as found:
                 found.text = self.model()
-            with self.attempt("resume") as found:
-                found.text = self.resume()
-            if train is not None:
+            if train is not None and self._model is not None:
                 with self.attempt("memory") as found:
                     found.text = self.memory(train)
             if train is not None and not self.report.errors:
@@ -132,19 +164,21 @@ class _Check:
         return f"{self.run_dir} can be written"
 
     def prepare(self, scratch: Path) -> tuple[PreparedSet, PreparedSet | None, str]:
-        from alignite.data.prepare import prepare_sft
-
         tokenizer = ChatTokenizer.from_folder(self.args.model or "")
         train = prepare_sft(self.args.data, tokenizer, self.args, scratch / "prepared")
         held_out = None
         if self.args.eval_data:
             held_out = prepare_sft(self.args.eval_data, tokenizer, self.args, scratch / "prepared-eval")
         report = self.report.data = train.report
+        if self._saved is not None:
+            check_unchanged(train.fingerprint, self._saved.state["source"]["fingerprint"], self.run_dir)
         self.report.updates = packed_source(train, self.args).num_updates
         lost = report["rows"] - report["used"]
         cut = sum(entry["count"] for entry in report["truncated"].values())
         text = f"{report['used']} of {report['rows']} rows ({report['format']}), {report['tokens']} tokens"
+        done = self._saved.step if self._saved is not None else 0
         text += f", {report['scored_tokens']} scored, {self.report.updates} updates"
+        text += f", {done} of them made" if done else ""
         text += f"; {lost} rows dropped" if lost else ""
         text += f"; {cut} rows cut" if cut else ""
         return train, held_out, text + (f"; {len(held_out)} held-out windows" if held_out is not None else "")
@@ -162,20 +196,35 @@ class _Check:
         self._model, self._trained, self._adapter = model, trained, lora is not None
         return f"{type(model).__name__}, {total / 1e6:.1f}M parameters; {how} trains {trained / 1e6:.2f}M"
 
+    def options(self) -> str:
+        resolve_device(self.args.device)
+        make_trackers(self.args)
+        check_watching(self.args, bool(self.args.eval_data))
+        folder = resolve_model(self.args.model or "")
+        if folder.resolve() == self.run_dir.resolve():
+            raise ConfigError(
+                "output_dir is the model's folder", where=str(self.run_dir), fix="choose another output_dir"
+            )
+        return "they go together"
+
     def resume(self) -> str:
         saved = resume.find(self.run_dir, self.args) if self.run_dir.is_dir() else None
         if saved is None:
+            check_own(self.run_dir)
             return "a fresh run"
-        model = Path(self.args.model or "")
+        # The day that templates see is the first run's.
         date = self.args.template_date or saved.state["config"].get("template_date")
-        args = replace(self.args, template_date=date)
-        resume.check(saved, resume.saved_config(args, lora_of(args), model))
+        self.args = replace(self.args, template_date=date)
+        model = resolve_model(self.args.model or "")
+        resume.check(saved, resume.saved_config(self.args, lora_of(self.args), model))
+        self._saved = saved
         return f"the run would go on from {saved.folder.name}"
 
     def memory(self, train: PreparedSet) -> str:
         device = resolve_device(self.args.device)
         parts = packed_source(train, self.args).micro_batches(_heaviest(train, self.args))
         tokens = max(int(train.window_tokens(windows).sum()) for windows in parts)
+        assert self._model is not None
         estimate = self.report.memory_estimate = memory.estimate_memory(
             self._model,
             trained=self._trained,
@@ -207,7 +256,8 @@ class _Check:
         run_dir = scratch / "run"
         quiet: dict[str, Any] = {"num_samples": 0, "sample_prompts": [], "trackers": [], "data": [], "eval_data": []}
         quiet |= {"metric_for_best_model": None, "load_best_model_at_end": False, "early_stopping_patience": 0}
-        args = replace(self.args, **quiet, output_dir=str(run_dir), max_steps=_UPDATES, save_steps=0, logging_steps=1)
+        quiet |= {"save_steps": 0, "logging_steps": 1, "resume": "never", "output_dir": str(run_dir)}
+        args = replace(self.args, **quiet, max_steps=_UPDATES)
         watch = _Watch()
         trainer = SFTTrainer(args=args, train_dataset=train, callbacks=[watch])
         trainer.display = False
@@ -217,8 +267,9 @@ class _Check:
         trainer.train()
         self.report.memory_measured = memory.peak_bytes(device)
         per_token = watch.seconds / max(watch.tokens, 1)
-        total = _tokens_of_run(train, self.args)
-        updates = self.report.updates or 0
+        everything = self.report.updates or 0
+        updates = max(everything - (self._saved.step if self._saved is not None else 0), 0)
+        total = _tokens_of_run(train, self.args) * updates / max(everything, 1)
         self.report.seconds_per_update = per_token * total / max(updates, 1)
         seconds = per_token * total
         if held_out is not None:
@@ -234,15 +285,22 @@ class _Check:
 
     def _evaluation_seconds(self, trainer: SFTTrainer, held_out: PreparedSet) -> float:
         """By a part of the set: the windows are in the files' order, so the first are like the rest."""
-        part = _First(held_out, min(_EVALUATED, len(held_out)))
+        count = min(_EVALUATED, len(held_out))
         model = cast("torch.nn.Module", trainer.model)
         begin = time.perf_counter()
-        evaluate_loss({"policy": model}, cast("PreparedSet", part), trainer.objective)
+        found = evaluate_loss(
+            {"policy": model},
+            held_out,
+            trainer.objective,
+            batch_size=self.args.per_device_eval_batch_size,
+            max_tokens=micro_batch_tokens(self.args),
+            chunk_size=self.args.logits_chunk_size,
+            limit=count,
+        )
+        Best.of(self.args).check(found)
         seconds = time.perf_counter() - begin
         tokens = held_out.window_tokens(np.arange(len(held_out))).sum()
-        return seconds * float(tokens) / float(held_out.window_tokens(np.arange(len(part))).sum())
-
-    _checkpoint_bytes: int | None = None
+        return seconds * float(tokens) / float(held_out.window_tokens(np.arange(count)).sum())
 
     def disk(self, home: Path, scratch: Path) -> str:
         free = self.report.disk_free = shutil.disk_usage(home).free
@@ -274,6 +332,8 @@ class _Attempt:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        if isinstance(error, Preempted):
+            raise KeyboardInterrupt("stopped; nothing is left behind") from None
         if error is not None and not isinstance(error, AligniteError):
             return False
         finding = Finding(self._name, error is None, str(error) if error is not None else self.text, error)
@@ -332,20 +392,6 @@ class _Probe:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         return
-
-
-@dataclass(frozen=True)
-class _First:
-    """The first windows of a set, as evaluation reads them."""
-
-    prepared: PreparedSet
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def batch(self, windows: NDArray[np.int64]) -> Any:
-        return self.prepared.batch(windows)
 
 
 def _heaviest(prepared: PreparedSet, args: SFTConfig) -> NDArray[np.int64]:

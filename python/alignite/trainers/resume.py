@@ -22,6 +22,7 @@ _FREE = {"logging_steps", "save_steps", "save_total_limit", "eval_steps", "eval_
 _FREE |= {"per_device_train_batch_size", "gradient_accumulation_steps", "micro_batch_tokens"}
 # So are what is watched and told, and which of the checkpoints the run ends with.
 _FREE |= {"load_best_model_at_end", "early_stopping_patience", "early_stopping_threshold"}
+_FREE |= {"metric_for_best_model", "greater_is_better"}
 _FREE |= {"trackers", "project", "run_name", "num_samples", "sample_prompts", "sample_tokens"}
 _FREE |= {"output_dir", "resume", "num_threads", "device", "data", "model", "logits_chunk_size"}
 

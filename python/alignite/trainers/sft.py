@@ -12,11 +12,10 @@ from alignite.config import SFTConfig
 from alignite.data.prepare import prepare_sft
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
-from alignite.models.loading import resolve_device
 from alignite.objectives.sft import SFTObjective
-from alignite.trainers.base import Dataset, Trainer
+from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens
 from alignite.training import distributed
-from alignite.training.source import CPU_MICRO_BATCH_TOKENS, PackedSource
+from alignite.training.source import PackedSource
 from alignite.types import Callback
 
 
@@ -48,8 +47,8 @@ class SFTTrainer(Trainer):
     ) -> None:
         config = args if args is not None else SFTConfig()
 
-        def prepare(data: Any, tokenizer: ChatTokenizer, folder: Path) -> PreparedSet:
-            return prepare_sft(data, tokenizer, config, folder)
+        def prepare(data: Any, tokenizer: ChatTokenizer, folder: Path, expected: str | None) -> PreparedSet:
+            return prepare_sft(data, tokenizer, config, folder, expected=expected)
 
         datasets = (train_dataset, eval_dataset)
         super().__init__(
@@ -67,12 +66,11 @@ class SFTTrainer(Trainer):
 
 def packed_source(prepared: PreparedSet, config: SFTConfig) -> PackedSource:
     """The updates of a config over a prepared set; micro-batches as the config says, or as suits the device."""
-    on_cpu = resolve_device(config.device).type == "cpu"
     return PackedSource(
         prepared,
         batch_size=config.per_device_train_batch_size,
         accumulation=config.gradient_accumulation_steps,
-        max_tokens=config.micro_batch_tokens or (CPU_MICRO_BATCH_TOKENS if on_cpu else None),
+        max_tokens=micro_batch_tokens(config),
         seed=config.seed,
         shuffle=config.shuffle,
         rank=distributed.rank(),

@@ -8,6 +8,7 @@ reader trusts a folder only after its manifest's hashes hold.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -101,20 +102,42 @@ def write_checkpoint(
 
 
 def prune(run: Path, keep: int, step: int, best: int | None = None) -> None:
-    """Delete all but the newest ``keep`` checkpoints up to ``step``; 0 keeps all. ``best`` stays besides.
+    """Delete all but the newest ``keep`` checkpoints up to ``step``; 0 keeps all. ``best`` stays besides, and what a
+    kept one holds for the best.
 
     Later ones are broken, or resume would have taken them: they are left alone and do not count. A folder is
     renamed before it is deleted, so it goes whole.
     """
     if keep > 0:
-        for folder in [path for path in list_checkpoints(run) if _step_of(path) <= step][keep:]:
-            if _step_of(folder) != best:
+        ours = [path for path in list_checkpoints(run) if _step_of(path) <= step]
+        # A run may have to go on from any that is kept, and then needs the best one as that one knows it.
+        bests = {best, *(_best_of(path) for path in ours[:keep])}
+        for folder in ours[keep:]:
+            if _step_of(folder) not in bests:
                 _discard(folder)
+
+
+def _best_of(folder: Path) -> int | None:
+    try:
+        step = json.loads((folder / STATE).read_text()).get("best", {}).get("step")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return step if isinstance(step, int) else None
+
+
+def set_aside(run: Path, step: int) -> list[str]:
+    """Rename the checkpoints later than ``step``, from which nothing goes on any more; says their new names."""
+    renamed = []
+    for folder in list_checkpoints(run):
+        if _step_of(folder) > step:
+            number = next(n for n in itertools.count(1) if not (run / f"superseded-{n}-{folder.name}").exists())
+            renamed.append(folder.rename(run / f"superseded-{number}-{folder.name}").name)
+    return renamed
 
 
 def sweep(run: Path) -> None:
     """Delete what a killed process left half written or half deleted."""
-    for pattern in (f".{_PREFIX}*.tmp", f".trash-{_PREFIX}*", ".prepared*.tmp", ".saving.*"):
+    for pattern in (f".{_PREFIX}*.tmp", f".trash-{_PREFIX}*", ".prepared*.tmp", ".saving.*", ".alignite-check-*"):
         for folder in run.glob(pattern):
             shutil.rmtree(folder, ignore_errors=True)
 

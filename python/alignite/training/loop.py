@@ -66,7 +66,7 @@ class Loop:
 
     Args:
         models: causal LMs by role; ``policy`` is the one that is trained.
-        evaluate: gives metrics on held-out data, or None.
+        evaluate: gives metrics on held-out data, or None; ``evaluated_on`` is the data's fingerprint.
         run_dir: the run's folder.
         saved_config: the configuration as a checkpoint keeps it.
         callbacks: what watches the run; used on rank 0.
@@ -81,6 +81,7 @@ class Loop:
     weights: Weights
     run_dir: Path
     evaluate: Callable[[], dict[str, float]] | None = None
+    evaluated_on: str | None = None
     saved_config: dict[str, Any] = field(default_factory=dict)
     callbacks: Sequence[Callback] = ()
     display: bool = True
@@ -90,7 +91,7 @@ class Loop:
     _stop: int | None = None
 
     def __post_init__(self) -> None:
-        self._best = Best.of(self.config)
+        self._best = Best.of(self.config, self.evaluated_on)
 
     def run(self, resume: checkpoint.Checkpoint | None = None) -> TrainResult:
         """Train until the source has no more updates, or something asks to stop.
@@ -103,7 +104,7 @@ class Loop:
         metrics_size = self._restore(resume) if resume is not None else None
         total = self.source.num_updates
         if self._best.exhausted or (total is not None and self.step >= total):
-            return self._result(was_finished=True)
+            return self._result(was_finished=True, stopped=self._best.reason if self._best.exhausted else "")
         path = self.run_dir / "metrics.jsonl" if distributed.rank() == 0 else None
         device = next(self.models["policy"].parameters()).device
         run = RunState(self.run_dir, self.saved_config, total, self.step, dict(self._last))
@@ -132,10 +133,7 @@ class Loop:
                     self._report(writer, run, "on_evaluate", found)
                     improved = self._best.update(self.step, found)
                     if self._best.exhausted and not done:
-                        run.request_stop(
-                            f"{self._best.metric} was not better than {self._best.value:.6g} (step {self._best.step}) "
-                            f"in {self._best.waited} evaluations"
-                        )
+                        run.request_stop(self._best.reason)
                 # What rank 0 has decided or was told, every rank does.
                 stop, run.reason, improved = distributed.broadcast((self._stop, run.reason, improved))
                 every = self.config.save_steps
@@ -167,8 +165,8 @@ class Loop:
     @contextmanager
     def _watched(self, run: RunState) -> Iterator[None]:
         """Tell the callbacks of the start and, whichever way it comes, of the end."""
-        self._tell("on_train_begin", run)
         try:
+            self._tell("on_train_begin", run)
             yield
         except BaseException as error:
             run.outcome = "preempted" if isinstance(error, Preempted | KeyboardInterrupt) else "failed"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignite.errors import CheckpointError
+from alignite.data.prepare import check_unchanged
+from alignite.data.prepared import split_windows
 from alignite.native.data import shuffled
 from alignite.types import Update
 
@@ -82,14 +83,7 @@ class PackedSource:
 
     def micro_batches(self, windows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """These windows in the parts that go through the model one after the other."""
-        borders, held = [], 0
-        for index, tokens in enumerate(self._prepared.window_tokens(windows).tolist()):
-            too_many = self._max_tokens is not None and held + tokens > self._max_tokens
-            if index > 0 and (index % self._batch_size == 0 or too_many):
-                borders.append(index)
-                held = 0
-            held += tokens
-        return np.split(windows, borders) if len(windows) else []
+        return split_windows(windows, self._prepared.window_tokens(windows), self._batch_size, self._max_tokens)
 
     def after_update(self, metrics: Mapping[str, float]) -> None:
         return
@@ -111,12 +105,6 @@ class PackedSource:
         Raises:
             CheckpointError: the data is not what the state was saved over.
         """
-        if state["fingerprint"] != self._prepared.fingerprint:
-            raise CheckpointError(
-                "the data has changed since the checkpoint",
-                where=str(self._prepared.folder),
-                why=f"its fingerprint was {state['fingerprint']} and is {self._prepared.fingerprint}",
-                fix="bring the old data back, or start in another output_dir",
-            )
+        check_unchanged(self._prepared.fingerprint, state["fingerprint"], self._prepared.folder)
         self._updates, self._epoch = int(state["updates"]), int(state["epoch"])
         self._position, self._num_tokens = int(state["position"]), int(state["num_tokens"])

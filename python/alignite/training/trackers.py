@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,7 +57,8 @@ class Tracker(Callback):
         if not self._works:
             return
         try:
-            call()
+            with redirect_stdout(sys.stderr):  # stdout is for results
+                call()
         except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the run is worth more
             self._works = False
             log.warning(

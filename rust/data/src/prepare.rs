@@ -175,7 +175,11 @@ impl Preparer {
         Ok(report)
     }
 
-    fn fingerprint(&self, sources: &[Source]) -> Result<String> {
+    /// A hash of everything that decides what these sources would be prepared into.
+    ///
+    /// # Errors
+    /// A source cannot be read.
+    pub fn fingerprint(&self, sources: &[Source]) -> Result<String> {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
         hasher.update(&self.identity.to_le_bytes());
         for source in sources {

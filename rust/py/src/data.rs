@@ -72,6 +72,18 @@ impl Preparer {
         self.prepare(py, vec![Source::Memory(name, rows)], output_dir, progress)
     }
 
+    /// The fingerprint that the set of these files would have.
+    fn fingerprint_files(&self, py: Python<'_>, files: Vec<PathBuf>) -> PyResult<String> {
+        let sources: Vec<Source> = files.into_iter().map(Source::File).collect();
+        detached(py, || self.inner.fingerprint(&sources))?.map_err(|error| from_data(py, &error))
+    }
+
+    /// The fingerprint that the set of these rows would have.
+    fn fingerprint_rows(&self, py: Python<'_>, rows: Vec<Vec<u8>>) -> PyResult<String> {
+        let sources = [Source::Memory("row".into(), rows)];
+        detached(py, || self.inner.fingerprint(&sources))?.map_err(|error| from_data(py, &error))
+    }
+
     /// Look at files as `prepare_files` would with `on_bad_row` "skip", write nothing, and return what was seen as JSON.
     ///
     /// `num_rows` rows are shown in full: the first that are trained on, or those in `asked`, which names them by

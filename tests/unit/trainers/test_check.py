@@ -39,7 +39,16 @@ def test_a_run_that_would_go(tiny_model_folder: Path, data: Path, tmp_path: Path
     report = check_sft(args, told.append)
     assert report.errors == []
     assert told == report.findings
-    assert [f.name for f in told] == ["output_dir", "data", "model", "resume", "memory", "step", "disk"]
+    assert [f.name for f in told] == [
+        "output_dir",
+        "options",
+        "resume",
+        "data",
+        "model",
+        "memory",
+        "step",
+        "disk",
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
     assert report.updates == 20
     assert (report.data["rows"], report.data["used"]) == (40, 40)

@@ -152,10 +152,11 @@ def test_early_stopping_ends_the_run_for_good_until_the_patience_grows(tmp_path:
     values = [3.0, 2.0, 2.1, 2.2, 1.0, 0.9, 0.8, 0.7]
     result = loop_of(tmp_path, values, **options).run()
     assert (result.step, result.best_step) == (4, 2)
-    assert "was not better than 2 (step 2) in 2 evaluations" in result.stopped
+    assert "was not better in 2 evaluations; the best is 2 (step 2)" in result.stopped
     saved = checkpoint.newest_valid(tmp_path)
     again = loop_of(tmp_path, [], **options).run(saved)
     assert (again.was_finished, again.step, again.best_step) == (True, 4, 2)
+    assert again.stopped == result.stopped
     longer = loop_of(tmp_path, values[4:], **(options | {"early_stopping_patience": 3})).run(saved)
     assert (longer.step, longer.stopped, longer.best_step) == (8, "", 8)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from alignite.config import SFTConfig
 from alignite.data.hub_access import HubName
 from alignite.errors import DataError
 from alignite.evaluation.report.markup import clean
@@ -31,13 +32,14 @@ _MARK = "<!-- Written by alignite, and again when the run goes on; without this 
 _HERE = "path/to/this/folder"
 
 
-def write_card(folder: Path, run_dir: Path, *, kind: str, base_model: str | None) -> None:
+def write_card(folder: Path, run_dir: Path, *, kind: str, base_model: str | None, merged: bool = False) -> None:
     """Write ``folder/README.md``. One that a person wrote, or took over by deleting its last line, is left alone.
 
     Args:
         folder: holds the weights. kind: ``adapter`` or ``model``.
         run_dir: the run that made them; what it does not say the card leaves out.
         base_model: the folder or hub id of the model that was trained.
+        merged: whether the model is its base with the run's adapter in its weights.
 
     Raises:
         ResourceError: the file cannot be written.
@@ -50,13 +52,14 @@ def write_card(folder: Path, run_dir: Path, *, kind: str, base_model: str | None
     except DataError:  # weights of a trainer that has not trained
         run = Run(Path(run_dir), Path(run_dir).name)
     same = Path(folder).resolve() == Path(run_dir).resolve()
-    write_file(target, render_card(run, kind, base_model or base_of(run), str(folder) if same else _HERE))
+    write_file(target, render_card(run, kind, base_model or base_of(run), str(folder) if same else _HERE, merged))
 
 
-def render_card(run: Run, kind: str, base: str | None, place: str) -> str:
+def render_card(run: Run, kind: str, base: str | None, place: str, merged: bool = False) -> str:
     """The card's text; ``place`` is the folder that its examples name."""
     hub = hub_id(base)
-    words = adapter_words(run) or "A LoRA adapter" if kind == "adapter" else "All weights"
+    adapter = adapter_words(run) or "A LoRA adapter"
+    words = adapter if kind == "adapter" else f"{adapter} in the weights of its base" if merged else "All weights"
     parts = [
         _front_matter(run, kind, base, hub),
         f"# {_plain(run.name)}",
@@ -166,10 +169,11 @@ def _configuration(run: Run) -> str:
     if not run.config:
         return ""
     rows = [
-        [_code(name), _code(option_value(value)), NOTHING if default is ... else _code(option_value(default))]
+        [_code(name), _code(option_value(value)), _code(option_value(default))]
         for name, (value, default) in changed_options(run).items()
+        if default is not ...  # what is no option may be anybody's secret, and cards are published
     ]
-    rest = len(run.config) - len(rows)
+    rest = len(SFTConfig().to_dict()) - len(rows)
     return "\n\n".join(
         [
             "## Configuration",
