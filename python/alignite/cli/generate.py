@@ -28,10 +28,14 @@ def run(argv: Sequence[str]) -> int:
     if config.adapter:
         check_model_folder(config.adapter, "adapter")
 
+    import torch
+
     from alignite.data.tokenizer import ChatTokenizer
     from alignite.models.generation import Prompt, generate_text
     from alignite.models.loading import load_model, resolve_device
 
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
     device = resolve_device(config.device)
     tokenizer = ChatTokenizer.from_folder(config.model)
     model = load_model(config.model, config.dtype, str(device))

@@ -81,7 +81,8 @@ def _run(words: list[str]) -> int:
         return 0
     command, rest = words[0], words[1:]
     if command not in COMMANDS:
-        near = get_close_matches(command, COMMANDS, 1)
+        is_sft = command in ("train", "finetune", "fine-tune", "tune")
+        near = ["sft"] if is_sft else get_close_matches(command, COMMANDS, 1)
         raise UsageError(
             f"unknown command {command!r}",
             fix=f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(COMMANDS)}",

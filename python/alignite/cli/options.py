@@ -102,16 +102,19 @@ def _metavar(kind: Any) -> str:
 
 def _check_names(argv: Sequence[str], known: list[str], lists: set[str]) -> None:
     seen: set[str] = set()
+    before = ""
     for word in argv:
         if word.startswith("--") and len(word) > 2:
             name = word[2:].partition("=")[0]
             if name not in known:
                 error = unknown_option(name, known, prefix="--")
-                error.why = "a value that begins with -- is written --option=VALUE" if seen else None
+                if before.startswith("--") and "=" not in before:  # it may have been meant as that one's value
+                    error.why = "a value that begins with -- is written --option=VALUE"
                 raise error
             if name in seen and name not in lists:
                 raise UsageError(f"--{name} stands twice", fix="give it once")
             seen.add(name)
+        before = word
 
 
 def read_config(path: Path, known: list[str], hints: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def run(argv: Sequence[str]) -> int:
         print(json.dumps(report | {"best_step": result.best_step, "best_value": result.best_value}))
     else:
         kind = "adapter" if trainer.peft_config is not None else "model"
+        stderr(f"how it went: {config.output_dir}/report.html")
         print(f"{kind} after {result.step} updates in {config.output_dir}")
     return 0
 
@@ -75,5 +76,7 @@ def describe(report: dict[str, Any]) -> list[str]:
     counts = {**report["truncated"], **report["dropped"]}
     if report["control_text"]["count"]:
         counts["control tokens in a content, kept as text"] = report["control_text"]
-    lines += [f"  {entry['count']} rows: {reason} (first: {entry['examples'][0]})" for reason, entry in counts.items()]
+    for reason, entry in counts.items():
+        rows = "row" if entry["count"] == 1 else "rows"
+        lines.append(f"  {entry['count']} {rows}: {reason} (first: {entry['examples'][0]})")
     return lines

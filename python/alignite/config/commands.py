@@ -24,6 +24,7 @@ class GenerateConfig(Options):
     repetition_penalty: float = option(default=1.0, help="above 1 makes repeated tokens less likely")
     seed: int = option(default=0, help="seed of the sampling")
     batch_size: int = option(default=8, help="prompts answered together")
+    num_threads: int = option(default=0, help="CPU threads; 0 means all cores")
     dtype: str = option(default="float32", help="dtype of the model", choices=("float32", "bfloat16"))
     device: str = option(default="auto", help="auto, cpu, cuda or cuda:N")
 
@@ -31,7 +32,7 @@ class GenerateConfig(Options):
         super().validate()
         for name in ("max_new_tokens", "batch_size"):
             check_bound(name, getattr(self, name), 1, True)
-        for name in ("temperature", "top_k", "seed"):
+        for name in ("temperature", "top_k", "seed", "num_threads"):
             check_bound(name, getattr(self, name), 0, True)
         for name in ("top_p", "repetition_penalty"):
             check_bound(name, getattr(self, name), 0, False)

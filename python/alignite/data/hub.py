@@ -116,7 +116,7 @@ def _download(hub: HubName, part: Part, noun: str, kind: type[ModelError]) -> Pa
     reason = unreachable()
     if reason is not None:
         raise kind(
-            f"the {noun} is not, or not wholly, in the cache, and the hub cannot be reached",
+            f"the {noun} is no folder here and not (wholly) in the cache, and the hub cannot be reached",
             where=hub.pinned,
             why=reason,
             fix=f"give a local folder; or, where there is a network, run `hf download {hub.repo}"

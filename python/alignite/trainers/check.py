@@ -28,7 +28,7 @@ from alignite.data.hub import resolve_model
 from alignite.data.prepare import check_unchanged, prepare_sft
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
-from alignite.errors import AligniteError, ConfigError, Preempted, ResourceError
+from alignite.errors import AligniteError, CheckpointError, ConfigError, Preempted, ResourceError
 from alignite.evaluation.loss import evaluate_loss
 from alignite.models import memory
 from alignite.models.loading import resolve_device
@@ -40,6 +40,7 @@ from alignite.trainers.base import check_own, check_watching, lora_of, micro_bat
 from alignite.trainers.sft import SFTTrainer, packed_source
 from alignite.training import checkpoint
 from alignite.training.best import Best
+from alignite.training.lock import holder
 from alignite.training.trackers import make_trackers
 from alignite.types import Callback, RunState, Update
 
@@ -208,6 +209,14 @@ class _Check:
         return "they go together"
 
     def resume(self) -> str:
+        other = holder(self.run_dir)
+        if other is not None:
+            raise CheckpointError(
+                "another process is writing to this run folder",
+                where=str(self.run_dir),
+                why=other,
+                fix="wait for it, stop it, or choose another output_dir",
+            )
         saved = resume.find(self.run_dir, self.args) if self.run_dir.is_dir() else None
         if saved is None:
             check_own(self.run_dir)

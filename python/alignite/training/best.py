@@ -71,7 +71,8 @@ class Best:
         """Why the patience is at its end."""
         found = self.value is not None
         best = f"the best is {self.value:.6g} (step {self.step})" if found else "no evaluation gave a number"
-        return f"{self.metric} was not better in {self.waited} evaluations; {best}"
+        by = f" by more than {self.threshold:g}" if self.threshold else ""
+        return f"{self.metric} was not better{by} in {self.waited} evaluations; {best}"
 
     @property
     def exhausted(self) -> bool:

@@ -15,6 +15,19 @@ from alignite.errors import CheckpointError
 from alignite.files import cannot_write
 
 
+def holder(folder: Path) -> str | None:
+    """Who writes to a run folder now, as its lock says; None when nobody does. Changes nothing."""
+    try:
+        with open(folder / ".lock") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return handle.read().strip() or "another process"
+    except OSError:
+        return None
+    return None
+
+
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; it goes with the process, however that ends.

@@ -206,9 +206,14 @@ fn message(item: &Value) -> Result<Message> {
         }
     };
     if !ROLES.contains(&role.as_str()) {
+        let other = match role.to_lowercase().as_str() {
+            "bot" | "gpt" | "model" | "ai" | "chatbot" => Some("assistant"),
+            "human" | "prompter" => Some("user"),
+            _ => None,
+        };
         let near = ROLES.iter().min_by_key(|known| distance(known, &role)).copied().unwrap_or("user");
-        let error = Error::data(format!("unknown role {role:?}"));
-        return Err(if distance(near, &role) <= 3 {
+        let (near, error) = (other.unwrap_or(near), Error::data(format!("unknown role {role:?}")));
+        return Err(if other.is_some() || distance(near, &role) <= 3 {
             error.fix(format!("did you mean {near:?}? roles are {}", ROLES.join(", ")))
         } else {
             error.fix(format!("roles are {}", ROLES.join(", ")))
@@ -304,6 +309,8 @@ mod tests {
     fn a_role_that_is_nearly_right_is_suggested() {
         let error =
             Format::Messages.read(&row(json!({"messages": [{"role": "assitant", "content": "x"}]}))).unwrap_err();
+        assert!(error.fix.unwrap().contains("did you mean \"assistant\""));
+        let error = Format::Messages.read(&row(json!({"messages": [{"role": "bot", "content": "x"}]}))).unwrap_err();
         assert!(error.fix.unwrap().contains("did you mean \"assistant\""));
         assert_eq!(error.location.as_deref(), Some("messages[0]"));
     }

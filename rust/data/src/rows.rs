@@ -157,8 +157,12 @@ fn bad_row(mut error: Error, place: &str) -> Error {
     {
         error.what = format!("{inner}: {}", error.what);
     }
-    if matches!(error.kind, Kind::Data) && error.fix.is_none() {
-        error.fix = Some("mend the row, or set on_bad_row to skip".into());
+    const OTHERWISE: &str = "mend the row, or set on_bad_row to skip; `alignite preview` shows all such rows";
+    if matches!(error.kind, Kind::Data) && error.what != DAMAGED {
+        error.fix = Some(match error.fix {
+            Some(fix) => format!("{fix}; {OTHERWISE}"),
+            None => OTHERWISE.into(),
+        });
     }
     error
 }

@@ -63,7 +63,7 @@ def render_card(run: Run, kind: str, base: str | None, place: str, merged: bool 
     parts = [
         _front_matter(run, kind, base, hub),
         f"# {_plain(run.name)}",
-        f"{words}, trained with [alignite](https://pypi.org/project/alignite/) by supervised fine-tuning on "
+        f"{words}, trained with alignite by supervised fine-tuning on "
         f"{_code(base) if base else 'a model that was given in Python'}.",
         _usage(kind, base or "path/to/base", place),
         _data(run),

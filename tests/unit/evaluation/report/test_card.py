@@ -100,9 +100,7 @@ def test_names_break_neither_yaml_nor_markdown(tmp_path: Path) -> None:
     assert [token.content.strip()[:19] for token in every if token.type.startswith("html")] == ["<!-- Written by ali"]
     assert [token.tag for token in tokens if token.type == "heading_open"].count("h1") == 1
     assert [token.info for token in tokens if token.type == "fence"] == ["sh", "python"]
-    assert {token.attrs["href"] for token in every if token.type == "link_open"} == {
-        "https://pypi.org/project/alignite/"
-    }
+    assert not [token for token in every if token.type == "link_open"]
     on_one_line = " ".join(HOSTILE.split())
     spans = [token.content for token in every if token.type == "code_inline"]
     assert spans.count(on_one_line) == 4  # the base in the first sentence; data in two tables; the model's option
