@@ -68,6 +68,8 @@ check-stubs: $(BUILT)
 bench: $(BUILT) ## the benchmarks, each against its peers (long; see benches/RESULTS.md)
 	$(BIN)/python benches/python/sft_step.py
 	$(BIN)/python benches/python/sft_loss.py
+	$(BIN)/python benches/python/estimate.py
+	$(BIN)/python benches/python/startup.py
 
 docs: $(BUILT) ## build the docs site into build/site; links, commands and examples must hold
 	$(BIN)/python scripts/check_docs.py
