@@ -22,6 +22,7 @@ from alignite.peft import apply_adapter, save_adapter
 from alignite.trainers.check import check_sft
 from alignite.training import checkpoint
 from alignite.training.best import Best
+from alignite.training.lock import run_lock
 
 ROWS = [{"prompt": f"Say {n}", "completion": f"It is {n}."} for n in range(12)]
 
@@ -189,6 +190,16 @@ def test_check_sees_changed_data_and_does_not_mind_an_older_checkpoint(tiny_mode
     data.write_text(json.dumps(ROWS[0]) + "\n")
     report = check_sft(config(tiny_model_folder, run, data=[str(data)], max_steps=8))
     assert "data has changed" in finding(report, "data").text
+
+
+def test_check_sees_that_somebody_writes_to_the_folder(tiny_model_folder: Path, tmp_path: Path) -> None:
+    data, run = tmp_path / "rows.jsonl", tmp_path / "run"
+    data.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    args = config(tiny_model_folder, run, data=[str(data)])
+    with run_lock(run):
+        report = check_sft(args)
+    assert "another process is writing" in finding(report, "resume").text
+    assert check_sft(args).errors == []
 
 
 def test_check_leaves_nothing_when_it_is_told_to_stop(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -95,13 +95,7 @@ class Trainer:
             chosen = folder
         self.tokenizer = chosen if isinstance(chosen, ChatTokenizer) else ChatTokenizer.from_folder(chosen)
         self.peft_config = LoraConfig.from_any(peft_config) if peft_config is not None else lora_of(args)
-        if self.model_folder is not None and self.model_folder.resolve() == self.run_dir.resolve():
-            raise ConfigError(
-                "output_dir is the model's folder",
-                where=str(self.run_dir),
-                why="the run would write over the model",
-                fix="choose another output_dir",
-            )
+        check_apart(self.model_folder, self.run_dir)
         check_watching(args, self._eval_dataset is not None)
         strange = [callback for callback in callbacks if not isinstance(callback, Callback)]
         if strange:
@@ -179,10 +173,10 @@ class Trainer:
         models = {"policy": model}
         evaluate = None
         if held_out is not None:
-            evaluate = partial(self._evaluate, model, held_out)
+            evaluate = partial(self.evaluate_on, model, held_out)
             if self.args.metric_for_best_model is not None:
                 # A name that does not exist is told before the first update.
-                Best.of(self.args).check(self._evaluate(model, held_out, limit=1))
+                Best.of(self.args).check(self.evaluate_on(model, held_out, limit=1))
         return Loop(
             models=models,
             objective=self.objective,
@@ -225,9 +219,10 @@ class Trainer:
         held_out = self._prepared(self._eval_dataset, "prepared-eval")
         if held_out is None:
             raise UsageError("no evaluation data is given", fix="give eval_dataset, or eval_data in the config")
-        return self._evaluate(self._load(self._device()).eval(), held_out)
+        return self.evaluate_on(self._load(self._device()).eval(), held_out)
 
-    def _evaluate(self, model: nn.Module, held_out: PreparedSet, limit: int | None = None) -> dict[str, float]:
+    def evaluate_on(self, model: nn.Module, held_out: PreparedSet, limit: int | None = None) -> dict[str, float]:
+        """The objective's mean over a prepared set, or its first ``limit`` windows, as the config's options say."""
         return evaluate_loss(
             {"policy": model},
             held_out,
@@ -329,6 +324,21 @@ def check_watching(args: TrainingConfig, has_evaluation: bool) -> None:
         raise ConfigError(
             f"{args.metric_for_best_model} is to tell the best checkpoint, and there is no evaluation data",
             fix="give eval_data (or eval_dataset), and eval_steps",
+        )
+
+
+def check_apart(model: Path | None, run: Path) -> None:
+    """Whether a run has a folder of its own.
+
+    Raises:
+        ConfigError: it would write over the model that it trains.
+    """
+    if model is not None and model.resolve() == run.resolve():
+        raise ConfigError(
+            "output_dir is the model's folder",
+            where=str(run),
+            why="the run would write over the model",
+            fix="choose another output_dir",
         )
 
 

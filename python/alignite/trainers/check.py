@@ -28,19 +28,18 @@ from alignite.data.hub import resolve_model
 from alignite.data.prepare import check_unchanged, prepare_sft
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
-from alignite.errors import AligniteError, CheckpointError, ConfigError, Preempted, ResourceError
-from alignite.evaluation.loss import evaluate_loss
+from alignite.errors import AligniteError, Preempted, ResourceError
 from alignite.models import memory
 from alignite.models.loading import resolve_device
 from alignite.peft import LoraConfig
 from alignite.peft.lora import target_names
 from alignite.peft.seat import weight_of
 from alignite.trainers import resume
-from alignite.trainers.base import check_own, check_watching, lora_of, micro_batch_tokens
+from alignite.trainers.base import check_apart, check_own, check_watching, lora_of
 from alignite.trainers.sft import SFTTrainer, packed_source
 from alignite.training import checkpoint
 from alignite.training.best import Best
-from alignite.training.lock import holder
+from alignite.training.lock import check_free
 from alignite.training.trackers import make_trackers
 from alignite.types import Callback, RunState, Update
 
@@ -201,22 +200,11 @@ class _Check:
         resolve_device(self.args.device)
         make_trackers(self.args)
         check_watching(self.args, bool(self.args.eval_data))
-        folder = resolve_model(self.args.model or "")
-        if folder.resolve() == self.run_dir.resolve():
-            raise ConfigError(
-                "output_dir is the model's folder", where=str(self.run_dir), fix="choose another output_dir"
-            )
+        check_apart(resolve_model(self.args.model or ""), self.run_dir)
         return "they go together"
 
     def resume(self) -> str:
-        other = holder(self.run_dir)
-        if other is not None:
-            raise CheckpointError(
-                "another process is writing to this run folder",
-                where=str(self.run_dir),
-                why=other,
-                fix="wait for it, stop it, or choose another output_dir",
-            )
+        check_free(self.run_dir)
         saved = resume.find(self.run_dir, self.args) if self.run_dir.is_dir() else None
         if saved is None:
             check_own(self.run_dir)
@@ -297,15 +285,7 @@ class _Check:
         count = min(_EVALUATED, len(held_out))
         model = cast("torch.nn.Module", trainer.model)
         begin = time.perf_counter()
-        found = evaluate_loss(
-            {"policy": model},
-            held_out,
-            trainer.objective,
-            batch_size=self.args.per_device_eval_batch_size,
-            max_tokens=micro_batch_tokens(self.args),
-            chunk_size=self.args.logits_chunk_size,
-            limit=count,
-        )
+        found = trainer.evaluate_on(model, held_out, limit=count)
         Best.of(self.args).check(found)
         seconds = time.perf_counter() - begin
         tokens = held_out.window_tokens(np.arange(len(held_out))).sum()

@@ -15,17 +15,29 @@ from alignite.errors import CheckpointError
 from alignite.files import cannot_write
 
 
-def holder(folder: Path) -> str | None:
-    """Who writes to a run folder now, as its lock says; None when nobody does. Changes nothing."""
+def check_free(folder: Path) -> None:
+    """Whether nobody writes to a run folder now. Changes nothing.
+
+    Raises:
+        CheckpointError: somebody does.
+    """
     try:
         with open(folder / ".lock") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return handle.read().strip() or "another process"
-    except OSError:
-        return None
-    return None
+            except OSError as error:
+                raise _in_use(folder, handle.read()) from error
+    except OSError:  # no lock, or no folder: then nobody holds it
+        return
+
+
+def _in_use(folder: Path, holder: str) -> CheckpointError:
+    return CheckpointError(
+        "another process is writing to this run folder",
+        where=str(folder),
+        why=holder.strip() or None,
+        fix="wait for it, stop it, or choose another output_dir",
+    )
 
 
 @contextmanager
@@ -46,13 +58,7 @@ def run_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             handle.seek(0)
-            holder = handle.read().strip()
-            raise CheckpointError(
-                "another process is writing to this run folder",
-                where=str(folder),
-                why=holder or None,
-                fix="wait for it, stop it, or choose another output_dir",
-            ) from error
+            raise _in_use(folder, handle.read()) from error
         handle.truncate(0)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started}))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from importlib import import_module
@@ -26,20 +27,20 @@ log = logging.getLogger("alignite")
 IDS_FILE = "trackers.json"
 
 
-class Tracker(Callback):
+class Tracker(Callback, ABC):
     """What the three share: a start, numbers at a step, an end; none of them can end the run."""
 
     name = ""
     _works = True
 
-    def start(self, run: RunState) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def start(self, run: RunState) -> None: ...
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def write(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
-    def finish(self, run: RunState) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def finish(self, run: RunState) -> None: ...
 
     def on_train_begin(self, run: RunState) -> None:
         self._try(lambda: self.start(run))
