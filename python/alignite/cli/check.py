@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from alignite.cli.options import check_model_folder, harmless, parse
+from alignite.cli.options import check_model_folder, escaped, parse
 from alignite.cli.sft import require
 from alignite.config import SFTConfig
 
@@ -41,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _print(finding: Finding) -> None:
-    lines = harmless(finding.text).splitlines()
+    lines = escaped(finding.text).splitlines()
     print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<11}{lines[0]}", flush=True)
     for line in lines[1:]:
         print(f"{'':17}{line.strip()}", flush=True)

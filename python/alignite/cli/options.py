@@ -185,7 +185,7 @@ def check_data(data: Sequence[str], eval_data: Sequence[str] = ()) -> None:
     find_files(eval_data, needs_split=True)
 
 
-def harmless(text: str) -> str:
+def escaped(text: str) -> str:
     """Text of files and folders in which nothing is left that a terminal obeys."""
     if text.isprintable():
         return text
@@ -194,4 +194,4 @@ def harmless(text: str) -> str:
 
 def stderr(text: str) -> None:
     """A line for people; results go to stdout."""
-    print(harmless(text), file=sys.stderr)
+    print(escaped(text), file=sys.stderr)

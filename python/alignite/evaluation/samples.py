@@ -103,7 +103,8 @@ class Sample:
 def read_samples(folder: Path) -> list[dict[str, object]]:
     """The lines of samples.jsonl that can be read; none when there is no such file."""
     try:
-        lines = (folder / SAMPLES_FILE).read_text(encoding="utf-8").splitlines()
+        # At newlines only: an answer may hold other characters that splitlines would take for a line's end.
+        lines = (folder / SAMPLES_FILE).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError):
         return []
     found = []

@@ -38,6 +38,18 @@ def test_samples_come_from_the_held_out_rows_before_and_after(tiny_model_folder:
     assert [line["answer"] for line in found[:2]] != [line["answer"] for line in found[2:]]
 
 
+def test_a_line_separator_in_an_answer_loses_no_sample(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = "one\u2028two\x85three\nfour"
+    monkeypatch.setattr("alignite.evaluation.samples.generate_text", lambda *_, **__: [answer])
+    trainer_of(tiny_model_folder, tmp_path, num_samples=1).train()
+    assert [(line["kind"], line["answer"]) for line in read_samples(tmp_path)] == [
+        ("before", answer),
+        ("after", answer),
+    ]
+
+
 def test_samples_of_given_prompts_and_none_at_all(tiny_model_folder: Path, tmp_path: Path) -> None:
     trainer_of(tiny_model_folder, tmp_path / "a", sample_prompts=["안녕?", "Hi"]).train()
     found = read_samples(tmp_path / "a")
