@@ -14,6 +14,7 @@ pub mod order;
 pub mod pack;
 pub mod prepare;
 pub mod prepared;
+pub mod record;
 pub mod rows;
 pub mod source;
 pub mod survey;

@@ -1,0 +1,140 @@
+//! What a row says, whatever file and format it came from.
+//!
+//! Every reader makes these and every stage behind it takes these. A side of a record (a prompt, a reply) is a list of
+//! messages; text that stood alone in its column is one message.
+
+use crate::conversation::Message;
+use serde_json::{Map, Value};
+
+/// One example.
+#[derive(Debug, Clone)]
+pub enum Record {
+    /// Turns, of which assistants' are learned.
+    Conversation(Conversation),
+    /// Raw text, which no template touches.
+    Text(Text),
+    /// Two replies, one of them better.
+    Preference(Preference),
+    /// Several replies with scores.
+    Ranking(Ranking),
+    /// A solution in steps that are rated.
+    Steps(Steps),
+    /// One reply that is good or bad.
+    Unpaired(Unpaired),
+}
+
+/// What a template is given beside the messages.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Context {
+    /// Functions that the model may call, as JSON schemas.
+    pub tools: Option<Value>,
+    /// Documents to answer from.
+    pub documents: Option<Value>,
+    /// Further variables of the template, by name.
+    pub variables: Map<String, Value>,
+}
+
+/// Turns, of which assistants' are learned where [`Message::scored`].
+#[derive(Debug, Clone)]
+pub struct Conversation {
+    /// The turns.
+    pub messages: Vec<Message>,
+    /// What the template is given beside them.
+    pub context: Context,
+}
+
+/// Raw text; only the completion is learned, and the end token after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// What is given; may be empty.
+    pub prompt: String,
+    /// What is learned.
+    pub completion: String,
+}
+
+/// Two replies to one prompt.
+#[derive(Debug, Clone)]
+pub struct Preference {
+    /// What is answered.
+    pub prompt: Vec<Message>,
+    /// The better reply.
+    pub chosen: Vec<Message>,
+    /// The worse reply.
+    pub rejected: Vec<Message>,
+    /// How much better, in the units of a reward.
+    pub margin: Option<f64>,
+    /// How likely it is that the chosen one is better, 0 to 1.
+    pub p: Option<f64>,
+    /// What the template is given beside them.
+    pub context: Context,
+}
+
+/// Several replies to one prompt.
+#[derive(Debug, Clone)]
+pub struct Ranking {
+    /// What is answered.
+    pub prompt: Vec<Message>,
+    /// The replies; at least one.
+    pub responses: Vec<Response>,
+    /// What the template is given beside them.
+    pub context: Context,
+}
+
+/// A reply and how good it is.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The reply.
+    pub messages: Vec<Message>,
+    /// Higher is better; a rank is its negative.
+    pub score: f64,
+    /// Who wrote it.
+    pub model: Option<String>,
+}
+
+/// A solution in steps.
+#[derive(Debug, Clone)]
+pub struct Steps {
+    /// The problem.
+    pub prompt: Vec<Message>,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// What the template is given beside them.
+    pub context: Context,
+}
+
+/// A step and its rating.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The text, without a separator.
+    pub text: String,
+    /// -1 wrong, 0 neutral, 1 right.
+    pub rating: i8,
+}
+
+/// One reply that is good or bad.
+#[derive(Debug, Clone)]
+pub struct Unpaired {
+    /// What is answered.
+    pub prompt: Vec<Message>,
+    /// The reply.
+    pub completion: Vec<Message>,
+    /// Whether it is good.
+    pub label: bool,
+    /// What the template is given beside them.
+    pub context: Context,
+}
+
+impl Record {
+    /// The kind, as options and reports name it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Conversation(_) => "conversation",
+            Self::Text(_) => "text",
+            Self::Preference(_) => "preference",
+            Self::Ranking(_) => "ranking",
+            Self::Steps(_) => "steps",
+            Self::Unpaired(_) => "unpaired",
+        }
+    }
+}
