@@ -15,6 +15,7 @@ pub mod pack;
 pub mod prepare;
 pub mod prepared;
 pub mod record;
+pub mod sample;
 pub mod rows;
 pub mod source;
 pub mod survey;

@@ -1,21 +1,27 @@
 //! The rows of sources, read in order and worked on in parallel, for whatever is made of them.
 
-use crate::conversation::Format;
 use crate::encode::Encoder;
 use crate::error::{Error, Kind, Result};
+use crate::formats::Format;
 use crate::prepare::Preparer;
-use crate::source::{DAMAGED, Source};
+use crate::source::{Content, Rows, Source, is_fatal, json};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Rows that are worked on between two looks at the caller.
 const CHUNK: usize = 256;
-/// Rows that the format is told from.
+/// Rows of a source that its format is told from.
 const SAMPLE: usize = 100;
 /// Bytes that are kept of a line that is no row.
 const HEAD: usize = 400;
+/// Chunks that are read ahead.
+const AHEAD: usize = 4;
+/// Bytes after which a chunk is closed, so that long rows are not held by the hundred.
+const CHUNK_BYTES: usize = 8 << 20;
 
 /// Where a row stands.
+#[derive(Debug, Clone)]
 pub(crate) struct Spot {
     /// The lines that held something, counted from 0 over all sources.
     pub(crate) id: u64,
@@ -23,27 +29,48 @@ pub(crate) struct Spot {
     pub(crate) place: String,
     /// The same as numbers: which source, which line.
     pub(crate) position: (u32, u64),
+    /// Which of the rows that are wanted, counted from 0.
+    pub(crate) ordinal: u64,
+    /// How often it is wanted.
+    pub(crate) copies: u32,
     /// The start of the line, when it is no row.
     pub(crate) head: Option<String>,
+}
+
+/// Which rows are worked on.
+#[derive(Default)]
+pub(crate) struct Selection<'a> {
+    /// How often a row is wanted, by source and by its number in the source; all once without it.
+    #[allow(clippy::type_complexity)]
+    pub(crate) copies: Option<Box<dyn Fn(usize, u64) -> u32 + Send + Sync + 'a>>,
+    /// Which of the rows that are wanted are worked on now, by their ordinal; all without it.
+    #[allow(clippy::type_complexity)]
+    pub(crate) now: Option<Box<dyn Fn(u64) -> bool + Send + Sync + 'a>>,
 }
 
 /// What was read.
 #[derive(Debug, Default)]
 pub(crate) struct Read {
-    /// Rows, bad ones included.
+    /// Rows, bad ones and those that are not wanted included.
     pub(crate) rows: u64,
-    /// The format's name; empty when there was no row to tell it from.
+    /// The formats' names; empty when there was no row to tell one from.
     pub(crate) format: String,
+    /// Columns that no format reads.
+    pub(crate) unused: Vec<String>,
 }
 
-struct Reader<'a, W, S> {
-    preparer: &'a Preparer,
-    pool: rayon::ThreadPool,
-    skip: bool,
-    format: Option<Format>,
-    chunk: Vec<(Spot, Result<Map<String, Value>>)>,
-    work: W,
-    sink: S,
+/// What a worker is given: the row, its format, and where it stands.
+pub(crate) struct Row<'a> {
+    pub(crate) encoder: &'a Encoder,
+    pub(crate) format: &'a Format,
+    pub(crate) fields: &'a Map<String, Value>,
+    pub(crate) spot: &'a Spot,
+}
+
+/// Lines of one source that follow each other.
+struct Chunk {
+    source: usize,
+    lines: Vec<(Spot, Result<Content>, bool)>,
 }
 
 /// Hand every row to `work`, on all threads, and what becomes of it to `sink`, in the order of the sources.
@@ -56,49 +83,51 @@ struct Reader<'a, W, S> {
 pub(crate) fn each_row<T: Send>(
     preparer: &Preparer,
     sources: &[Source],
+    selection: &Selection<'_>,
     skip: bool,
     tick: &mut dyn FnMut(u64) -> bool,
-    work: impl Fn(&Encoder, &Format, &Map<String, Value>) -> Result<T> + Sync + Send,
-    sink: impl FnMut(Spot, Result<T>) -> Result<()>,
+    work: impl Fn(&Row<'_>) -> Result<T> + Sync + Send,
+    mut sink: impl FnMut(Spot, Result<T>) -> Result<()>,
 ) -> Result<Read> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(preparer.options().num_threads)
-        .build()
-        .map_err(|e| Error::new(Kind::Resource, "cannot start worker threads").because(e))?;
+    let (threads, max_row_bytes) = (preparer.threads(), preparer.options().max_row_bytes);
+    // One thread is the caller's own: nothing is started that a fork would lose.
+    let pool = (threads > 1).then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).build()).transpose();
+    let pool = pool.map_err(|e| Error::new(Kind::Resource, "cannot start worker threads").because(e))?;
+    let mut worker = Worker { preparer, pool, skip, format: None, work };
     let mut read = Read::default();
-    let mut reader = Reader { preparer, pool, skip, format: None, chunk: Vec::with_capacity(CHUNK), work, sink };
-    for (index, source) in sources.iter().enumerate() {
-        for line in source.lines()? {
-            let head = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD)]).into_owned();
-            let (row, head) = match line.bytes {
-                Ok(bytes) => match parse(&bytes) {
-                    Ok(row) => (Ok(row), None),
-                    Err(error) => (Err(error), Some(head(&bytes))),
-                },
-                Err(error) => (Err(error), None),
-            };
-            // What follows the damage is lost, and nobody knows how much: that is no row to skip.
-            if let Err(error) = &row
-                && error.what == DAMAGED
-            {
-                return Err(bad_row(error.clone(), &line.location));
-            }
-            let position = (u32::try_from(index).unwrap_or(u32::MAX), line.number);
-            reader.chunk.push((Spot { id: read.rows, place: line.location, position, head }, row));
-            read.rows += 1;
-            if reader.chunk.len() >= if reader.format.is_none() { SAMPLE } else { CHUNK } {
-                reader.flush()?;
-                if !tick(read.rows) {
-                    return Err(Error::new(Kind::Interrupted, "stopped"));
-                }
+    let mut take = |chunk: Result<Chunk>| -> Result<()> {
+        let chunk = chunk?;
+        let source = chunk.source;
+        read.rows = chunk.lines.last().map_or(read.rows, |(spot, ..)| spot.id + 1);
+        for (spot, made) in worker.work_on(chunk, &sources[source])? {
+            match made {
+                Err(error) if !skip => return Err(bad_row(error, &spot.place)),
+                made => sink(spot, made)?,
             }
         }
+        worker.tell(&mut read);
+        if tick(read.rows) { Ok(()) } else { Err(Error::new(Kind::Interrupted, "stopped")) }
+    };
+    if threads == 1 {
+        Chunks::new(sources, selection, max_row_bytes).try_for_each(&mut take)?;
+    } else {
+        std::thread::scope(|scope| {
+            let (send, receive) = sync_channel(AHEAD);
+            scope.spawn(move || {
+                for chunk in Chunks::new(sources, selection, max_row_bytes) {
+                    let is_last = chunk.is_err();
+                    if send.send(chunk).is_err() || is_last {
+                        return;
+                    }
+                }
+            });
+            // Moved in here, so that a reader that waits to send is let go when the work ends early.
+            let receive: Receiver<Result<Chunk>> = receive;
+            receive.into_iter().try_for_each(&mut take)
+        })?;
     }
-    reader.flush()?;
-    read.format = reader.format.as_ref().map(Format::name).unwrap_or_default();
-    tick(read.rows);
     if read.rows == 0 {
-        return Err(Error::data("the data is empty").at(names(sources)).fix("give a file with one JSON object a line"));
+        return Err(Error::data("the data is empty").at(names(sources)).fix("give files with rows in them"));
     }
     Ok(read)
 }
@@ -108,57 +137,190 @@ pub(crate) fn names(sources: &[Source]) -> String {
     sources.iter().map(Source::name).collect::<Vec<_>>().join(", ")
 }
 
-impl<T, W, S> Reader<'_, W, S>
+/// The lines of all sources, in chunks; a chunk never spans two sources.
+struct Chunks<'a> {
+    sources: &'a [Source],
+    selection: &'a Selection<'a>,
+    next_source: usize,
+    max_row_bytes: usize,
+    lines: Option<Rows<'a>>,
+    in_source: u64,
+    id: u64,
+    ordinal: u64,
+}
+
+impl<'a> Chunks<'a> {
+    fn new(sources: &'a [Source], selection: &'a Selection<'a>, max_row_bytes: usize) -> Self {
+        Self { sources, selection, max_row_bytes, next_source: 0, lines: None, in_source: 0, id: 0, ordinal: 0 }
+    }
+
+    fn read(&mut self) -> Result<Option<Chunk>> {
+        loop {
+            if self.lines.is_none() {
+                let Some(source) = self.sources.get(self.next_source) else {
+                    return Ok(None);
+                };
+                self.lines = Some(source.lines(self.max_row_bytes)?);
+                (self.next_source, self.in_source) = (self.next_source + 1, 0);
+            }
+            let source = self.next_source - 1;
+            // The first chunk is the sample that the format is told from, the same one whatever is wanted.
+            let size = if self.in_source == 0 { SAMPLE } else { CHUNK };
+            let mut chunk = Chunk { source, lines: Vec::with_capacity(size) };
+            let mut bytes = 0;
+            while chunk.lines.len() < size && bytes < CHUNK_BYTES {
+                let Some(line) = self.lines.as_mut().and_then(Iterator::next) else {
+                    self.lines = None;
+                    break;
+                };
+                let copies = self.selection.copies.as_ref().map_or(1, |copies| copies(source, self.in_source));
+                let spot = Spot {
+                    id: self.id,
+                    place: line.location,
+                    position: (u32::try_from(source).unwrap_or(u32::MAX), line.number),
+                    ordinal: self.ordinal,
+                    copies,
+                    head: None,
+                };
+                let is_now = copies > 0 && self.selection.now.as_ref().is_none_or(|now| now(self.ordinal));
+                let is_sample = self.in_source < SAMPLE as u64;
+                self.ordinal += u64::from(copies > 0);
+                self.in_source += 1;
+                self.id += 1;
+                // What follows the damage is lost, and nobody knows how much: that is no row to skip.
+                if let Err(error) = &line.content
+                    && is_fatal(error)
+                {
+                    return Err(bad_row(error.clone(), &spot.place));
+                }
+                bytes += line.content.as_ref().map_or(0, Content::size);
+                if is_now || is_sample {
+                    chunk.lines.push((spot, line.content, is_now));
+                }
+            }
+            if !chunk.lines.is_empty() {
+                return Ok(Some(chunk));
+            }
+        }
+    }
+}
+
+impl Iterator for Chunks<'_> {
+    type Item = Result<Chunk>;
+
+    fn next(&mut self) -> Option<Result<Chunk>> {
+        self.read().transpose()
+    }
+}
+
+struct Worker<'a, W> {
+    preparer: &'a Preparer,
+    pool: Option<rayon::ThreadPool>,
+    skip: bool,
+    format: Option<(usize, Format)>,
+    work: W,
+}
+
+impl<T, W> Worker<'_, W>
 where
     T: Send,
-    W: Fn(&Encoder, &Format, &Map<String, Value>) -> Result<T> + Sync + Send,
-    S: FnMut(Spot, Result<T>) -> Result<()>,
+    W: Fn(&Row<'_>) -> Result<T> + Sync + Send,
 {
-    fn flush(&mut self) -> Result<()> {
-        if !self.skip
-            && let Some(position) = self.chunk.iter().position(|(_, row)| row.is_err())
-        {
-            let (spot, row) = self.chunk.swap_remove(position);
-            return row.map(|_| ()).map_err(|error| bad_row(error, &spot.place));
+    /// What becomes of a chunk's rows, in order.
+    fn work_on(&mut self, chunk: Chunk, source: &Source) -> Result<Vec<(Spot, Result<T>)>> {
+        let index = chunk.source;
+        if self.format.as_ref().is_none_or(|(of, _)| *of != index) {
+            return self.first_chunk(chunk, source);
         }
-        if self.format.is_none() {
-            let sample: Vec<Map<String, Value>> =
-                self.chunk.iter().filter_map(|(_, row)| row.as_ref().ok().cloned()).collect();
-            if !sample.is_empty() {
-                let found = self.preparer.format(&sample);
-                self.format = Some(found.map_err(|error| error.at(self.chunk[0].0.place.clone()))?);
-            }
-        }
-        let done: Vec<(Spot, Result<T>)> = match &self.format {
-            Some(format) => {
-                let (encoder, work) = (self.preparer.encoder(), &self.work);
-                let each = |(spot, row): (Spot, Result<Map<String, Value>>)| {
-                    (spot, row.and_then(|row| work(encoder, format, &row)))
-                };
-                self.pool.install(|| self.chunk.par_drain(..).map(each).collect())
-            }
-            // Until there is a format there are only bad rows.
-            None => self.chunk.drain(..).filter_map(|(spot, row)| Some((spot, Err(row.err()?)))).collect(),
+        let format = self.format.as_ref().map(|(_, format)| format);
+        let each = |(mut spot, content, is_now): (Spot, Result<Content>, bool)| {
+            is_now.then(|| {
+                let made = parsed(content, &mut spot).and_then(|fields| self.made(format, &fields, &spot));
+                (spot, made)
+            })
         };
-        for (spot, made) in done {
-            match made {
-                Err(error) if !self.skip => return Err(bad_row(error, &spot.place)),
-                made => (self.sink)(spot, made)?,
+        Ok(match &self.pool {
+            Some(pool) => pool.install(|| chunk.lines.into_par_iter().filter_map(each).collect()),
+            None => chunk.lines.into_iter().filter_map(each).collect(),
+        })
+    }
+
+    fn first_chunk(&mut self, chunk: Chunk, source: &Source) -> Result<Vec<(Spot, Result<T>)>> {
+        let index = chunk.source;
+        let rows: Vec<(Spot, Result<Map<String, Value>>, bool)> = chunk
+            .lines
+            .into_iter()
+            .map(|(mut spot, content, is_now)| {
+                let fields = parsed(content, &mut spot);
+                (spot, fields, is_now)
+            })
+            .collect();
+        if !self.skip
+            && let Some((spot, fields, _)) = rows.iter().find(|(_, fields, is_now)| fields.is_err() && *is_now)
+        {
+            return Err(bad_row(fields.as_ref().err().cloned().unwrap_or_else(|| Error::data("bad row")), &spot.place));
+        }
+        let sample: Vec<Map<String, Value>> =
+            rows.iter().filter_map(|(_, fields, _)| fields.as_ref().ok().cloned()).collect();
+        if !sample.is_empty() {
+            let found = self.preparer.format(&sample).map_err(|error| error.at(source.name()))?;
+            self.format = Some((index, found));
+        }
+        // Until there is a format there are only bad rows.
+        let format = self.format.as_ref().filter(|(of, _)| *of == index).map(|(_, format)| format);
+        let each = |(spot, fields, is_now): (Spot, Result<Map<String, Value>>, bool)| {
+            is_now.then(|| {
+                let made = fields.and_then(|fields| self.made(format, &fields, &spot));
+                (spot, made)
+            })
+        };
+        Ok(match &self.pool {
+            Some(pool) => pool.install(|| rows.into_par_iter().filter_map(each).collect()),
+            None => rows.into_iter().filter_map(each).collect(),
+        })
+    }
+
+    fn made(&self, format: Option<&Format>, fields: &Map<String, Value>, spot: &Spot) -> Result<T> {
+        let format = format.ok_or_else(|| Error::data("no row tells the format"))?;
+        (self.work)(&Row { encoder: self.preparer.encoder(), format, fields, spot })
+    }
+
+    /// Note the format of the source that is read now.
+    fn tell(&self, read: &mut Read) {
+        let Some((_, format)) = &self.format else {
+            return;
+        };
+        let name = format.name();
+        if !read.format.split(", ").any(|known| known == name) {
+            read.format = if read.format.is_empty() { name } else { format!("{}, {name}", read.format) };
+        }
+        for column in format.unused() {
+            if !read.unused.contains(column) {
+                read.unused.push(column.clone());
             }
         }
-        Ok(())
+    }
+}
+
+/// A line as a row; a line that is none leaves its start in the spot.
+fn parsed(content: Result<Content>, spot: &mut Spot) -> Result<Map<String, Value>> {
+    match content? {
+        Content::Row(fields) => Ok(fields),
+        Content::Json(bytes) => json::parse(&bytes).inspect_err(|_| {
+            spot.head = Some(String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD)]).into_owned());
+        }),
     }
 }
 
 /// Row errors keep their own place (`messages[1]`) in the cause, since the file and line matter more.
-fn bad_row(mut error: Error, place: &str) -> Error {
+pub(crate) fn bad_row(mut error: Error, place: &str) -> Error {
     if let Some(inner) = error.location.replace(place.to_owned())
         && inner != place
     {
         error.what = format!("{inner}: {}", error.what);
     }
     const OTHERWISE: &str = "mend the row, or set on_bad_row to skip; `alignite preview` shows all such rows";
-    if matches!(error.kind, Kind::Data) && error.what != DAMAGED {
+    if matches!(error.kind, Kind::Data) && !is_fatal(&error) {
         error.fix = Some(match error.fix {
             Some(fix) => format!("{fix}; {OTHERWISE}"),
             None => OTHERWISE.into(),
@@ -172,20 +334,5 @@ pub(crate) fn reason_of(error: &Error) -> String {
     match &error.location {
         Some(inner) if !inner.contains(':') => format!("{} ({inner})", error.what),
         _ => error.what.clone(),
-    }
-}
-
-/// One line as a row.
-///
-/// # Errors
-/// It is not UTF-8, not JSON, nested too deep, or not an object.
-pub fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|e| Error::data("the line is not UTF-8").because(e).fix("save the file as UTF-8"))?;
-    match serde_json::from_str::<Value>(text) {
-        Ok(Value::Object(row)) => Ok(row),
-        Ok(other) => Err(Error::data(format!("the line is {}, not an object", crate::conversation::kind_of(&other)))
-            .fix("write one JSON object a line")),
-        Err(error) => Err(Error::data("the line is not JSON").because(error).fix("write one JSON object a line")),
     }
 }

@@ -1,6 +1,8 @@
 //! What became of the rows, counted with reasons.
 
 use crate::encode::Cut;
+use crate::prepared::Part;
+use crate::prepared::block::Window;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -8,7 +10,7 @@ use std::collections::BTreeMap;
 const EXAMPLES: usize = 5;
 
 /// How often something happened, and where first.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// Rows.
     pub count: u64,
@@ -19,12 +21,18 @@ pub struct Count {
 /// What became of the rows.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// The format that was found.
+    /// The format that was found; formats, where files differ.
     pub format: String,
+    /// Columns that the format does not read.
+    #[serde(default)]
+    pub unused_columns: Vec<String>,
     /// Rows that the files hold.
     pub rows: u64,
     /// Rows that are trained on.
     pub used: u64,
+    /// Records in them; a row may hold several, and a mixture may take a row more than once.
+    #[serde(default)]
+    pub records: u64,
     /// Windows that were written.
     pub windows: u64,
     /// Tokens in them.
@@ -35,16 +43,44 @@ pub struct Report {
     pub fill: f64,
     /// The longest window in tokens.
     pub longest: u64,
-    /// Rows that were shortened, by how.
+    /// Records that were shortened or split, by how.
     pub truncated: BTreeMap<String, Count>,
     /// Rows that are not trained on, by reason.
     pub dropped: BTreeMap<String, Count>,
+    /// Those among the dropped that could not be read.
+    #[serde(default)]
+    pub bad: u64,
+    /// Records that are not, of rows of which others are, by reason.
+    #[serde(default)]
+    pub dropped_records: BTreeMap<String, Count>,
     /// Rows whose contents held control tokens as text.
     pub control_text: Count,
+    /// Scored tokens that lost their loss as the first of a piece.
+    #[serde(default)]
+    pub lost_labels: u64,
+    /// The files, as `sources` numbers them.
+    #[serde(default)]
+    pub sources: Vec<String>,
+    /// What ran, where it was not the usual: a slower tokenizer or template, and why.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What decides the content.
     pub fingerprint: String,
-    /// Hash of the Arrow file.
-    pub data_xxh3: String,
+    /// What decides it but the data: options, tokenizer, template.
+    #[serde(default)]
+    pub identity: String,
+    /// The same without what makes shards differ: sets that may be merged share it.
+    #[serde(default)]
+    pub base: String,
+    /// Which part of the rows this is, as (number, of), when there are others.
+    #[serde(default)]
+    pub shard: Option<(u64, u64)>,
+    /// Fingerprints of what was appended.
+    #[serde(default)]
+    pub appended: Vec<String>,
+    /// The Arrow files.
+    #[serde(default)]
+    pub parts: Vec<Part>,
     /// Whether an earlier set was taken instead of making one.
     #[serde(default)]
     pub reused: bool,
@@ -52,33 +88,76 @@ pub struct Report {
 
 impl Report {
     /// A row that is trained on.
-    pub(crate) fn used(&mut self, place: &str, cut: Cut, control_text: bool) {
+    pub(crate) fn used(&mut self, place: &str, control_text: bool) {
         self.used += 1;
-        if let Some(how) = how(cut) {
-            self.truncated.entry(how.into()).or_default().add(place);
-        }
         if control_text {
             self.control_text.add(place);
         }
     }
 
-    /// A row that is not.
+    /// A record of it, and how it was shortened.
+    pub(crate) fn record(&mut self, place: &str, cut: Cut) {
+        self.records += 1;
+        if let Some(how) = how(cut) {
+            self.truncated.entry(how.into()).or_default().add(place);
+        }
+    }
+
+    /// A row that is not, or a record of one.
     pub(crate) fn dropped(&mut self, place: &str, reason: String) {
         self.dropped.entry(reason).or_default().add(place);
     }
 
-    /// A window of this many tokens.
-    pub(crate) fn window(&mut self, tokens: usize, scored: usize) {
+    /// A window.
+    pub(crate) fn window(&mut self, window: Window) {
         self.windows += 1;
-        self.tokens += tokens as u64;
-        self.scored_tokens += scored as u64;
-        self.longest = self.longest.max(tokens as u64);
+        self.tokens += window.tokens as u64;
+        self.scored_tokens += window.scored as u64;
+        self.longest = self.longest.max(window.tokens as u64);
     }
 
     /// What is known when all windows are.
     pub(crate) fn close(&mut self, max_length: usize) {
         let room = self.windows as f64 * max_length as f64;
         self.fill = if room > 0.0 { self.tokens as f64 / room } else { 0.0 };
+    }
+
+    /// Add another set's counts.
+    pub(crate) fn add(&mut self, other: &Self) {
+        if !self.format.split(", ").any(|known| known == other.format) {
+            let joined = [self.format.as_str(), &other.format].into_iter().filter(|name| !name.is_empty());
+            self.format = joined.collect::<Vec<_>>().join(", ");
+        }
+        self.identity.clone_from(&other.identity);
+        for name in &other.unused_columns {
+            if !self.unused_columns.contains(name) {
+                self.unused_columns.push(name.clone());
+            }
+        }
+        for note in &other.notes {
+            if !self.notes.contains(note) {
+                self.notes.push(note.clone());
+            }
+        }
+        self.rows += other.rows;
+        self.used += other.used;
+        self.records += other.records;
+        self.windows += other.windows;
+        self.tokens += other.tokens;
+        self.scored_tokens += other.scored_tokens;
+        self.longest = self.longest.max(other.longest);
+        self.bad += other.bad;
+        self.lost_labels += other.lost_labels;
+        self.control_text.join(&other.control_text);
+        for (mine, theirs) in [
+            (&mut self.truncated, &other.truncated),
+            (&mut self.dropped, &other.dropped),
+            (&mut self.dropped_records, &other.dropped_records),
+        ] {
+            for (reason, count) in theirs {
+                mine.entry(reason.clone()).or_default().join(count);
+            }
+        }
     }
 }
 
@@ -88,6 +167,8 @@ pub(crate) fn how(cut: Cut) -> Option<&'static str> {
         Cut::Whole => None,
         Cut::AtTurn => Some("cut at a turn border"),
         Cut::Tail => Some("tail of the answer cut"),
+        Cut::Prompt => Some("old turns of the prompt left out"),
+        Cut::Split => Some("split into pieces"),
     }
 }
 
@@ -97,5 +178,11 @@ impl Count {
         if self.examples.len() < EXAMPLES {
             self.examples.push(place.to_owned());
         }
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        let room = EXAMPLES.saturating_sub(self.examples.len());
+        self.examples.extend(other.examples.iter().take(room).cloned());
     }
 }

@@ -1,14 +1,22 @@
 //! Where a set is written: a folder beside its target, renamed into place when it is whole.
+//!
+//! The folder's name is fixed, so that work that was killed is found and gone on with. Whoever holds the lock beside it
+//! is the one writer; others wait, and then find the set.
 
 use super::Report;
 use crate::error::{Error, Kind, Result};
-use crate::prepared::{DATA_FILE, REPORT_FILE};
-use std::fs::File;
+use crate::prepared::{PreparedSet, REPORT_FILE};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-/// Preparing replaces its folder whole, so the folder must hold nothing else.
+/// Rows that were left out, one a line.
+pub const QUARANTINE_FILE: &str = "quarantine.jsonl";
+const PROGRESS_FILE: &str = "progress.json";
+const WAIT: Duration = Duration::from_millis(100);
+
+/// Whether a folder holds nothing but a prepared set, which is what preparing may replace.
 pub(super) fn check_target(folder: &Path) -> Result<()> {
     let refuse = |why: String| {
         Err(Error::new(Kind::Resource, "the prepared set would replace something else")
@@ -21,56 +29,140 @@ pub(super) fn check_target(folder: &Path) -> Result<()> {
     }
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if name != DATA_FILE && name != REPORT_FILE {
-            return refuse(format!("it holds {}", name.display()));
+        let name = name.to_string_lossy();
+        let is_part = name.starts_with("data") && name.ends_with(".arrow");
+        if !is_part && name != REPORT_FILE && name != QUARANTINE_FILE {
+            return refuse(format!("it holds {name}"));
         }
     }
     Ok(())
 }
 
-/// One publisher at a time in this process; between processes the run folder's lock sees to it.
-static PUBLISHING: Mutex<()> = Mutex::new(());
-static STAGINGS: AtomicU64 = AtomicU64::new(0);
+/// How far the work is, written when a part is on the disk.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Progress {
+    pub(super) report: Report,
+    /// Blocks that need not be made again: all before this one.
+    pub(super) next_block: u64,
+    /// Bytes of the quarantine file.
+    pub(super) quarantine: u64,
+    /// Rows of the set that this is appended to.
+    pub(super) rows_before: u64,
+}
 
-/// A folder beside the target that becomes it, or goes away.
-pub(super) struct Staging(pub(super) PathBuf);
+/// A folder beside the target that becomes it.
+pub(super) struct Staging {
+    pub(super) folder: PathBuf,
+    lock_path: PathBuf,
+    _lock: File,
+    /// What to do with the folder when the work ends early.
+    pub(super) keep: bool,
+}
 
 impl Staging {
-    pub(super) fn new(folder: &Path) -> Result<Self> {
-        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let number = STAGINGS.fetch_add(1, Ordering::Relaxed);
-        let path = folder.with_file_name(format!(".{name}.{}.{number}.tmp", std::process::id()));
-        let parent = path.parent().unwrap_or(Path::new("."));
+    /// Take the lock of a target; `tick` is asked while another holds it.
+    pub(super) fn lock(target: &Path, tick: &mut dyn FnMut() -> bool) -> Result<Self> {
+        let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|e| Error::io("cannot make the output folder", parent, &e))?;
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).map_err(|e| Error::io("cannot make the output folder", &path, &e))?;
-        Ok(Self(path))
+        let (folder, lock_path) = (parent.join(format!(".{name}.preparing")), parent.join(format!(".{name}.lock")));
+        loop {
+            let open = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+            let lock = open.map_err(|e| Error::io("cannot make the lock of the output folder", &lock_path, &e))?;
+            match lock.try_lock() {
+                // Another writer may have finished and taken the file away between the two calls.
+                Ok(()) if is_still(&lock, &lock_path) => return Ok(Self { folder, lock_path, _lock: lock, keep: false }),
+                Ok(()) => {}
+                Err(std::fs::TryLockError::WouldBlock) if tick() => std::thread::sleep(WAIT),
+                Err(std::fs::TryLockError::WouldBlock) => return Err(Error::new(Kind::Interrupted, "stopped")),
+                Err(std::fs::TryLockError::Error(e)) => {
+                    return Err(Error::io("cannot lock the output folder", &lock_path, &e));
+                }
+            }
+        }
     }
 
-    pub(super) fn publish(self, folder: &Path, report: &Report) -> Result<()> {
-        let path = self.0.join(REPORT_FILE);
-        let fail = |e: &std::io::Error| Error::io("cannot write the prepared set", folder, e);
+    /// What an earlier run left, when it was making the same set and its parts are whole; else an empty folder.
+    pub(super) fn begin(&self, fingerprint: &str) -> Result<Progress> {
+        let text = std::fs::read_to_string(self.folder.join(PROGRESS_FILE)).unwrap_or_default();
+        if let Ok(progress) = serde_json::from_str::<Progress>(&text)
+            && progress.report.fingerprint == fingerprint
+            && progress.report.parts.iter().all(|part| PreparedSet::has(&self.folder, part))
+            && self.cut_quarantine(progress.quarantine).is_ok()
+        {
+            return Ok(progress);
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+        std::fs::create_dir(&self.folder).map_err(|e| Error::io("cannot make the output folder", &self.folder, &e))?;
+        Ok(Progress::default())
+    }
+
+    fn cut_quarantine(&self, length: u64) -> std::io::Result<()> {
+        let path = self.folder.join(QUARANTINE_FILE);
+        if length == 0 {
+            return std::fs::remove_file(path).or(Ok(()));
+        }
+        let file = OpenOptions::new().write(true).open(path)?;
+        if file.metadata()?.len() < length {
+            return Err(std::io::Error::other("it is too short"));
+        }
+        file.set_len(length)
+    }
+
+    /// Note how far the work is.
+    pub(super) fn note(&self, progress: &Progress) -> Result<()> {
+        let path = self.folder.join(PROGRESS_FILE);
+        let new = path.with_extension("new");
+        let json = serde_json::to_string(progress).unwrap_or_default();
+        let written = std::fs::write(&new, json)
+            .and_then(|()| File::open(&new)?.sync_all())
+            .and_then(|()| std::fs::rename(&new, &path));
+        written.map_err(|e| Error::io("cannot write the prepared set", &path, &e))
+    }
+
+    /// Make the folder the target.
+    pub(super) fn publish(mut self, target: &Path, report: &Report) -> Result<()> {
+        let path = self.folder.join(REPORT_FILE);
+        let fail = |e: &std::io::Error| Error::io("cannot write the prepared set", target, e);
         let json = serde_json::to_string_pretty(report).unwrap_or_default();
         std::fs::write(&path, json).map_err(|e| fail(&e))?;
-        for file in [&path, &self.0.join(DATA_FILE), &self.0] {
+        let _ = std::fs::remove_file(self.folder.join(PROGRESS_FILE));
+        for file in [&path, &self.folder] {
             File::open(file).and_then(|file| file.sync_all()).map_err(|e| fail(&e))?;
         }
-        let _one = PUBLISHING.lock();
-        if folder.exists() {
-            let old = self.0.with_extension("old");
-            std::fs::rename(folder, &old).map_err(|e| fail(&e))?;
-            std::fs::rename(&self.0, folder).map_err(|e| fail(&e))?;
+        if target.exists() {
+            let old = self.folder.with_extension("old");
+            let _ = std::fs::remove_dir_all(&old);
+            std::fs::rename(target, &old).map_err(|e| fail(&e))?;
+            std::fs::rename(&self.folder, target).map_err(|e| fail(&e))?;
             let _ = std::fs::remove_dir_all(old);
         } else {
-            std::fs::rename(&self.0, folder).map_err(|e| fail(&e))?;
+            std::fs::rename(&self.folder, target).map_err(|e| fail(&e))?;
         }
-        let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.keep = true;
+        let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(|e| fail(&e))
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        if !self.keep {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+        // While the lock is held, so that whoever waits for it sees that the file is gone.
+        let _ = std::fs::remove_file(&self.lock_path);
     }
+}
+
+#[cfg(unix)]
+fn is_still(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    matches!((file.metadata(), path.metadata()), (Ok(a), Ok(b)) if same(a, b))
+}
+
+#[cfg(not(unix))]
+fn is_still(_: &File, path: &Path) -> bool {
+    path.exists()
 }

@@ -1,0 +1,189 @@
+//! From files to a prepared folder, in bounded memory, with every row accounted for.
+
+mod merge;
+mod options;
+mod packing;
+mod report;
+mod run;
+mod staging;
+mod writer;
+
+pub use options::Options;
+pub(crate) use packing::Packing;
+pub(crate) use report::how;
+pub use report::{Count, Report};
+pub use staging::QUARANTINE_FILE;
+
+use crate::chat::Chat;
+use crate::encode::Encoder;
+use crate::error::{Error, Kind, Result};
+use crate::formats::Format;
+use crate::prepared::REPORT_FILE;
+use crate::source::Source;
+use crate::template::Template;
+use serde_json::{Map, Value};
+use staging::{Staging, check_target};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Rows that make up a block, which is packed by itself.
+pub(crate) const PACKING_WINDOW: usize = 10_000;
+/// The version of what is written; a change of behaviour changes it, so that old sets are made anew.
+const REVISION: u32 = 2;
+
+/// Turns rows into prepared sets.
+pub struct Preparer {
+    encoder: Encoder,
+    options: Options,
+    packing: Packing,
+    /// Hash of everything but the sources.
+    identity: u128,
+}
+
+impl Preparer {
+    /// A preparer for one model's tokenizer and template.
+    ///
+    /// # Errors
+    /// An option is out of range, or the tokenizer or template cannot be used.
+    pub fn new(
+        tokenizer_json: &[u8],
+        template: Option<&str>,
+        special_tokens: BTreeMap<String, String>,
+        options: Options,
+    ) -> Result<Self> {
+        let packing = options.check()?;
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        let settings = serde_json::to_string(&options).unwrap_or_default();
+        let tokens = serde_json::to_string(&special_tokens).unwrap_or_default();
+        let version = format!("{} {REVISION}", env!("CARGO_PKG_VERSION"));
+        let template = template.filter(|_| options.apply_chat_template);
+        for part in [
+            tokenizer_json,
+            template.unwrap_or("").as_bytes(),
+            tokens.as_bytes(),
+            settings.as_bytes(),
+            version.as_bytes(),
+        ] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let make_chat = |control: Vec<String>| match template {
+            Some(source) => {
+                Template::new(source, special_tokens, options.template_date).map(|t| Some(Chat::new(t, control)))
+            }
+            None if options.apply_chat_template => {
+                Err(Error::new(Kind::Template, "the model folder has no chat template")
+                    .fix("add chat_template.jinja to it, or set apply_chat_template to false for raw text"))
+            }
+            None => Ok(None),
+        };
+        let encoder = Encoder::new(tokenizer_json, make_chat, options.eos_token.as_deref(), options.max_length)?;
+        Ok(Self { encoder, packing, identity: hasher.digest128(), options })
+    }
+
+    /// What decides how rows become windows.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Threads that work; one is the caller's own.
+    pub(crate) fn threads(&self) -> usize {
+        match self.options.num_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// How samples share windows.
+    pub(crate) fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    /// The encoder.
+    #[must_use]
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The format of rows, by the options or by their columns.
+    ///
+    /// # Errors
+    /// No format fits.
+    pub fn format(&self, rows: &[Map<String, Value>]) -> Result<Format> {
+        match (&self.options.prompt_column, &self.options.completion_column) {
+            (Some(prompt), Some(completion)) => Ok(Format::columns(prompt, completion)),
+            _ => Format::detect(rows),
+        }
+    }
+
+    /// Prepare sources into a folder, or take what is there when its fingerprint says it is the same.
+    ///
+    /// One process makes a set: others that ask for it wait. Work that was killed is gone on with. `tick` is called with
+    /// the rows done after every few rows; when it says false the work stops.
+    ///
+    /// # Errors
+    /// A source cannot be read, a row is bad and `on_bad_row` is "error", no row is left, or the folder cannot be
+    /// written.
+    pub fn prepare(&self, sources: &[Source], folder: &Path, tick: &mut dyn FnMut(u64) -> bool) -> Result<Report> {
+        let base = self.base(sources)?;
+        let fingerprint = self.sharded(&base);
+        if let Some(report) = existing(folder, &fingerprint) {
+            return Ok(report);
+        }
+        check_target(folder)?;
+        let mut staging = Staging::lock(folder, &mut || tick(0))?;
+        if let Some(report) = existing(folder, &fingerprint) {
+            return Ok(report);
+        }
+        let begun = staging.begin(&fingerprint)?;
+        match self.run(sources, &staging, begun, &base, &fingerprint, tick) {
+            Ok(report) => {
+                staging.publish(folder, &report)?;
+                Ok(report)
+            }
+            Err(error) => {
+                staging.keep = error.kind == Kind::Interrupted;
+                Err(error)
+            }
+        }
+    }
+
+    /// A hash of everything that decides what these sources would be prepared into.
+    ///
+    /// # Errors
+    /// A source cannot be read.
+    pub fn fingerprint(&self, sources: &[Source]) -> Result<String> {
+        self.base(sources).map(|base| self.sharded(&base))
+    }
+
+    fn base(&self, sources: &[Source]) -> Result<String> {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        hasher.update(&self.identity.to_le_bytes());
+        for source in sources {
+            hasher.update(&source.fingerprint()?.to_le_bytes());
+        }
+        Ok(format!("{:032x}", hasher.digest128()))
+    }
+
+    fn sharded(&self, base: &str) -> String {
+        match self.options.shard {
+            None => base.to_owned(),
+            Some((number, of)) => derived(base, &format!("shard {number} of {of}")),
+        }
+    }
+}
+
+/// The fingerprint of something that is made of another and one more thing.
+pub(crate) fn derived(base: &str, with: &str) -> String {
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(format!("{base} {with}").as_bytes()))
+}
+
+fn existing(folder: &Path, fingerprint: &str) -> Option<Report> {
+    let report = std::fs::read_to_string(folder.join(REPORT_FILE)).ok()?;
+    let mut report: Report = serde_json::from_str(&report).ok()?;
+    // Opening checks the bytes; a damaged set is made anew.
+    let set = (report.fingerprint == fingerprint).then(|| crate::prepared::PreparedSet::open(folder).ok())??;
+    report.reused = true;
+    (set.fingerprint() == fingerprint).then_some(report)
+}

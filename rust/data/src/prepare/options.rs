@@ -1,0 +1,64 @@
+//! What decides how rows become windows.
+
+use super::Packing;
+use crate::error::{Error, Kind, Result};
+use crate::source::MAX_ROW_BYTES;
+use serde::{Deserialize, Serialize};
+
+/// What decides how rows become windows. Fields that do not change the result are not serialized.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// The longest window in tokens.
+    pub max_length: usize,
+    /// How rows share a window: "none", "bfd", "bfd_split" or "wrapped".
+    pub packing: String,
+    /// Columns that hold prompt and completion, both or neither.
+    pub prompt_column: Option<String>,
+    /// See `prompt_column`.
+    pub completion_column: Option<String>,
+    /// Whether rows go through the chat template.
+    pub apply_chat_template: bool,
+    /// "error" or "skip".
+    pub on_bad_row: String,
+    /// The date that templates see, (year, month, day).
+    pub template_date: (i32, u32, u32),
+    /// The token that ends raw text.
+    pub eos_token: Option<String>,
+    /// Kinds of records that are taken; all when empty.
+    #[serde(default)]
+    pub kinds: Vec<String>,
+    /// The longest row in bytes.
+    #[serde(default = "max_row_bytes")]
+    pub max_row_bytes: usize,
+    /// Make every `of`-th block only, counted from `number`: (number, of).
+    #[serde(default, skip_serializing)]
+    pub shard: Option<(u64, u64)>,
+    /// Threads; 0 means all cores. Does not change the result.
+    #[serde(default, skip_serializing)]
+    pub num_threads: usize,
+}
+
+fn max_row_bytes() -> usize {
+    MAX_ROW_BYTES
+}
+
+impl Options {
+    /// Whether the options fit each other, and how they pack.
+    pub(super) fn check(&self) -> Result<Packing> {
+        let usage = |what: &str| Err(Error::new(Kind::Usage, what));
+        if self.max_length < 2 {
+            return usage("max_length must be at least 2");
+        }
+        if !matches!(self.on_bad_row.as_str(), "error" | "skip") {
+            return usage("on_bad_row is error or skip");
+        }
+        if self.prompt_column.is_some() != self.completion_column.is_some() {
+            return usage("prompt_column and completion_column go together");
+        }
+        if self.shard.is_some_and(|(number, of)| number >= of) {
+            return usage("shard is (number, of), and the number is below of");
+        }
+        Packing::new(&self.packing, self.max_length)
+    }
+}

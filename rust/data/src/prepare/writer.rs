@@ -1,0 +1,135 @@
+//! Blocks of encoded rows to the files of a set.
+//!
+//! A block is what a fixed number of rows became: it is packed by itself and is one record batch. So what a block holds
+//! depends on its own rows only, and work can be cut at blocks: to go on after a kill, or to be spread over machines
+//! whose shards are merged to the very set that one machine would have made.
+
+use super::staging::{Progress, Staging};
+use super::{Packing, Report};
+use crate::error::Result;
+use crate::prepared::block::{Item, record_batch};
+use crate::prepared::{Part, PartWriter, part_name};
+use arrow_array::RecordBatch;
+use std::path::{Path, PathBuf};
+
+/// Bytes after which a new file is begun.
+const PART_BYTES: usize = 512 << 20;
+
+/// A block that is read and encoded.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) number: u64,
+    pub(super) items: Vec<Item>,
+    /// What became of the rows up to and with this block, windows aside.
+    pub(super) rows: Report,
+    /// Bytes of the quarantine file by then.
+    pub(super) quarantine: u64,
+}
+
+/// Record batches to files; a new file is begun when one has grown large.
+pub(super) struct Parts {
+    folder: PathBuf,
+    fingerprint: String,
+    open: Option<PartWriter>,
+    open_bytes: usize,
+    done: Vec<Part>,
+}
+
+impl Parts {
+    /// Go on behind the files that are done.
+    pub(super) fn new(folder: &Path, fingerprint: &str, done: Vec<Part>) -> Self {
+        Self { folder: folder.into(), fingerprint: fingerprint.into(), open: None, open_bytes: 0, done }
+    }
+
+    /// Write one block; true when it was the last of a file, which is on the disk now.
+    pub(super) fn write(&mut self, block: u64, batch: &RecordBatch) -> Result<bool> {
+        let part = match &mut self.open {
+            Some(part) => part,
+            None => {
+                self.open.insert(PartWriter::new(&self.folder, part_name(self.done.len()), &self.fingerprint)?)
+            }
+        };
+        part.write(block, batch)?;
+        self.open_bytes += batch.get_array_memory_size();
+        let is_full = self.open_bytes >= PART_BYTES;
+        if is_full {
+            self.close()?;
+        }
+        Ok(is_full)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.open_bytes = 0;
+        if let Some(part) = self.open.take() {
+            self.done.push(part.finish()?);
+        }
+        Ok(())
+    }
+
+    /// All files, the last one closed.
+    pub(super) fn finish(mut self) -> Result<Vec<Part>> {
+        self.close()?;
+        Ok(self.done)
+    }
+}
+
+/// Writes blocks in order.
+pub(super) struct Writer<'a> {
+    staging: &'a Staging,
+    packing: Packing,
+    parts: Parts,
+    rows_before: u64,
+    /// Windows only.
+    written: Report,
+}
+
+impl<'a> Writer<'a> {
+    /// Go on where `begun` ends.
+    pub(super) fn new(staging: &'a Staging, packing: Packing, fingerprint: &str, begun: &Progress) -> Self {
+        let done = &begun.report;
+        let written = Report {
+            windows: done.windows,
+            tokens: done.tokens,
+            scored_tokens: done.scored_tokens,
+            longest: done.longest,
+            lost_labels: done.lost_labels,
+            fingerprint: fingerprint.into(),
+            ..Report::default()
+        };
+        let parts = Parts::new(&staging.folder, fingerprint, done.parts.clone());
+        Self { staging, packing, parts, rows_before: begun.rows_before, written }
+    }
+
+    /// Pack and write one block.
+    pub(super) fn write(&mut self, block: Block) -> Result<()> {
+        if block.items.is_empty() {
+            return Ok(());
+        }
+        let (windows, lost) = self.packing.windows(&block.items);
+        let (batch, held) = record_batch(&block.items, &windows)?;
+        self.written.lost_labels += lost;
+        held.into_iter().for_each(|window| self.written.window(window));
+        if self.parts.write(block.number, &batch)? {
+            let mut report = block.rows;
+            self.tell(&mut report);
+            (report.fingerprint, report.parts) = (self.written.fingerprint.clone(), self.parts.done.clone());
+            let (next_block, quarantine, rows_before) = (block.number + 1, block.quarantine, self.rows_before);
+            self.staging.note(&Progress { report, next_block, quarantine, rows_before })?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, report: &mut Report) {
+        let written = &self.written;
+        (report.windows, report.tokens, report.scored_tokens) = (written.windows, written.tokens, written.scored_tokens);
+        (report.longest, report.lost_labels) = (written.longest, written.lost_labels);
+    }
+
+    /// Close the last file and add what was written to the report.
+    pub(super) fn finish(self, report: &mut Report) -> Result<()> {
+        self.tell(report);
+        report.parts = self.parts.finish()?;
+        report.close(self.packing.max_length);
+        Ok(())
+    }
+}
