@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from alignite.config.commands import (
     DoctorConfig,
+    ExportConfig,
     GenerateConfig,
     ImportGgufConfig,
     MergeConfig,
+    PrepareConfig,
     PreviewConfig,
     ReportConfig,
 )
@@ -22,10 +24,12 @@ from alignite.config.training import SFTConfig, TrainingConfig
 __all__ = [
     "DataOptions",
     "DoctorConfig",
+    "ExportConfig",
     "GenerateConfig",
     "ImportGgufConfig",
     "MergeConfig",
     "Options",
+    "PrepareConfig",
     "PreviewConfig",
     "ReportConfig",
     "SFTConfig",

@@ -69,6 +69,63 @@ class PreviewConfig(DataOptions):
 
 
 @config_class
+class PrepareConfig(DataOptions):
+    """Options of ``alignite prepare``."""
+
+    model: str | None = option(
+        default=None, help="model whose tokenizer and template are used: a folder, or org/name[@revision] of the hub"
+    )
+    data: list[str] = option(default=[], help="files of any format, folders, globs, URLs, or org/name[:[config:]split]")
+    output_dir: str | None = option(default=None, help="the prepared folder, made whole or not at all")
+    append: bool = option(default=False, help="add the data to the set that is in output_dir")
+    shard: str | None = option(
+        default=None, help="make a part of the set, K/N with K from 0 to N-1; any machine may make any of them"
+    )
+    merge: list[str] = option(default=[], help="instead of data: folders of all shards, to be joined in output_dir")
+    fail_if: list[str] = option(
+        default=[],
+        help="exit with code 3 when the report is so: rows, used, bad, dropped, truncated, tokens, fill, ... with >, <, "
+        ">=, <= and a number or a share of the rows, such as 'dropped>1%%'".replace("%%", "%"),
+    )
+    num_threads: int = option(default=0, help="CPU threads; 0 means all cores; the result is the same")
+
+    def validate(self) -> None:
+        super().validate()
+        check_bound("num_threads", self.num_threads, 0, True)
+        self.shard_numbers()
+        if self.merge and (self.data or self.append or self.shard):
+            raise ConfigError("merge joins shards that are prepared", fix="leave out data, append and shard")
+        if self.append and self.shard:
+            raise ConfigError("append and shard do not go together", fix="append to the merged set")
+
+    def shard_numbers(self) -> tuple[int, int] | None:
+        """``shard`` as (number, of).
+
+        Raises:
+            ConfigError: it is not K/N with K below N.
+        """
+        if self.shard is None:
+            return None
+        number, slash, of = self.shard.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and int(number) < int(of) <= 1_000_000):
+            raise ConfigError(f"shard is {self.shard!r}", fix="write it as K/N with K from 0 to N-1, such as 0/4")
+        return int(number), int(of)
+
+
+@config_class
+class ExportConfig(Options):
+    """Options of ``alignite export``."""
+
+    prepared: str | None = option(default=None, help="the prepared folder")
+    to: str = option(
+        default="parquet",
+        help="one Parquet file, or Megatron's indexed files: OUTPUT.bin and .idx hold ids, OUTPUT_labels.* the labels",
+        choices=("parquet", "megatron"),
+    )
+    output: str | None = option(default=None, help="file, or for megatron the start of the files' names")
+
+
+@config_class
 class MergeConfig(Options):
     """Options of ``alignite merge``."""
 

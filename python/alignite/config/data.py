@@ -13,7 +13,12 @@ class DataOptions(Options):
     max_length: int = option(
         default=1024, help="longest row in tokens; longer rows are cut at a turn border and counted"
     )
-    packing: str = option(default="none", help="how rows share a window of max_length tokens", choices=("none", "bfd"))
+    packing: str = option(
+        default="none",
+        help="how rows share a window of max_length tokens: best fit, the same with longer rows split instead of cut, or "
+        "end to end with a cut at each window's border",
+        choices=("none", "bfd", "bfd_split", "wrapped"),
+    )
     prompt_column: str | None = option(default=None, help="column that holds the prompt")
     completion_column: str | None = option(default=None, help="column that holds the completion")
     apply_chat_template: bool = option(
@@ -22,11 +27,17 @@ class DataOptions(Options):
     template_date: str | None = option(
         default=None, help="date that templates see as today, YYYY-MM-DD; default: the first run's day"
     )
-    on_bad_row: str = option(default="error", help="what a malformed row does", choices=("error", "skip"))
+    on_bad_row: str = option(
+        default="skip",
+        help="what a malformed row does: it ends the work, or is counted and written to quarantine.jsonl",
+        choices=("error", "skip"),
+    )
+    max_row_bytes: int = option(default=64 << 20, help="a row with more bytes than this is malformed")
 
     def validate(self) -> None:
         super().validate()
         check_bound("max_length", self.max_length, 2, True)
+        check_bound("max_row_bytes", self.max_row_bytes, 1, True)
         if (self.prompt_column is None) != (self.completion_column is None):
             given = "prompt_column" if self.prompt_column is not None else "completion_column"
             raise ConfigError(f"{given} is given alone", fix="give prompt_column and completion_column")

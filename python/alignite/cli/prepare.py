@@ -1,0 +1,115 @@
+"""``alignite prepare``"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from alignite.cli.options import parse, stderr
+from alignite.config import PrepareConfig, SFTConfig
+from alignite.errors import DataError, UsageError
+
+
+def run(argv: Sequence[str]) -> int:
+    """Prepare data; prints what became of the rows."""
+    config, as_json = parse(
+        PrepareConfig,
+        "alignite prepare",
+        "Turn data sets of any format into windows of tokens and labels. --config takes a file of `alignite sft` too.",
+        argv,
+        also=SFTConfig,
+    )
+    config.validate()
+    needed = [("output_dir", "--output_dir DIR")]
+    if not config.merge:
+        needed = [("model", "--model DIR"), ("data", "--data FILE"), *needed]
+    for name, example in needed:
+        if not getattr(config, name):
+            raise UsageError(f"no {name} is given", fix=f"add {example}, or {name}: to the config file")
+
+    from alignite.data.gate import failures, parse_condition
+    from alignite.data.prepare import merge_shards, prepare
+    from alignite.data.tokenizer import ChatTokenizer
+
+    for condition in config.fail_if:
+        parse_condition(condition)
+    started = time.perf_counter()
+    with _progress() as progress:
+        if config.merge:
+            prepared = merge_shards(config.merge, config.output_dir)
+        else:
+            prepared = prepare(
+                config.data,
+                ChatTokenizer.from_folder(config.model),
+                config,
+                config.output_dir,
+                shard=config.shard_numbers(),
+                append=config.append,
+                progress=progress,
+            )
+    report = prepared.report
+    seconds = time.perf_counter() - started
+    if as_json:
+        print(json.dumps(report | {"seconds": seconds, "output_dir": config.output_dir}))
+    else:
+        _table(report, seconds)
+        print(f"{len(prepared):,} windows in {config.output_dir}")
+    failed = failures(report, config.fail_if)
+    if failed:
+        raise DataError(
+            "the set is prepared, but its report is not as it must be",
+            where=config.output_dir,
+            why="; ".join(failed),
+            fix="mend the data, or change fail_if",
+        )
+    return 0
+
+
+def _table(report: dict[str, Any], seconds: float) -> None:
+    lines = [("rows in", f"{report['rows']:,} ({report['format']})"), ("rows used", f"{report['used']:,}")]
+    if report["records"] != report["used"]:
+        lines.append(("records", f"{report['records']:,}"))
+    for title in ("dropped", "dropped_records", "truncated"):
+        for reason, entry in report[title].items():
+            lines.append((title.replace("_", " "), f"{entry['count']:,}: {reason} (first: {entry['examples'][0]})"))
+    if report["control_text"]["count"]:
+        text = "held control tokens, kept as text"
+        lines.append(("control text", f"{report['control_text']['count']:,}: {text}"))
+    if report["unused_columns"]:
+        lines.append(("not read", ", ".join(report["unused_columns"])))
+    lines += [
+        ("tokens", f"{report['tokens']:,}, {report['scored_tokens']:,} of them scored"),
+        ("windows", f"{report['windows']:,}, longest {report['longest']:,}, filled {100 * report['fill']:.2f}%"),
+    ]
+    lines += [("note", note) for note in report["notes"]]
+    if report["reused"]:
+        lines.append(("time", "none: the set was there"))
+    else:
+        rate = f"{report['rows'] / seconds:,.0f} rows/s, {report['tokens'] / seconds:,.0f} tokens/s"
+        lines.append(("time", f"{seconds:.1f} s, {rate}"))
+    for name, text in lines:
+        stderr(f"{name:<16}{text}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A line with rows and tokens a second, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    started = time.perf_counter()
+    with Console(stderr=True).status("reading") as status:
+
+        def tell(rows: int, tokens: int) -> None:
+            seconds = max(time.perf_counter() - started, 1e-9)
+            status.update(
+                f"{rows:,} rows, {rows / seconds:,.0f} a second; {tokens:,} tokens, {tokens / seconds:,.0f} a second"
+            )
+
+        yield tell
