@@ -54,6 +54,7 @@ class SftBatch:
         position_ids: int64 (tokens,).
         segments: int64 (segments, 3), see :class:`Batch`.
         num_windows: how many packed windows the segments came from.
+        weights: float32 (tokens,), how much each token counts; None when all count 1.
     """
 
     input_ids: Tensor
@@ -61,6 +62,7 @@ class SftBatch:
     position_ids: Tensor
     segments: NDArray[np.int64]
     num_windows: int
+    weights: Tensor | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -74,6 +76,7 @@ class SftBatch:
             self.position_ids.to(device),
             self.segments,
             self.num_windows,
+            None if self.weights is None else self.weights.to(device),
         )
 
 

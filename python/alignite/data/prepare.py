@@ -4,48 +4,59 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignite.config import SFTConfig
+from alignite.config import PrepareConfig, SFTConfig
 from alignite.data.hub_access import HubName, taken_for_path, why_no_hub
 from alignite.data.hub_rows import resolve_rows
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import CheckpointError, DataError, ResourceError
+from alignite.native import data as native
 
 Data = str | Path | Iterable[str | Path] | Iterable[Mapping[str, Any]]
 
 
-def prepare_sft(
+def prepare(
     data: Data,
     tokenizer: ChatTokenizer,
-    config: SFTConfig,
+    config: SFTConfig | PrepareConfig,
     output_dir: str | Path,
-    progress: Callable[[int], None] | None = None,
+    *,
+    kinds: Sequence[str] = (),
+    shard: tuple[int, int] | None = None,
+    append: bool = False,
     expected: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> PreparedSet:
-    """Prepare rows for supervised fine-tuning, or take the set that is there when nothing has changed.
+    """Prepare rows, or take the set that is there when nothing has changed.
+
+    One process makes a set: others that ask for the same folder wait and take it. Work that was killed is gone on with
+    by the same call.
 
     Args:
         data: a path, a glob, a data set of the hub (``org/name[@revision][:[config:]split]``), a list of them, or rows
             as mappings (a list, a generator, a ``datasets.Dataset``).
         tokenizer: the model's.
-        config: ``max_length``, ``packing``, the columns, ``apply_chat_template``, ``on_bad_row``,
-            ``template_date`` and ``num_threads`` are used.
+        config: the options of :class:`alignite.config.DataOptions` and ``num_threads`` are used.
         output_dir: becomes the prepared folder, whole or not at all.
-        progress: called with the rows done, about ten times a second and at the end.
-
+        kinds: records that are taken (conversation, text, preference, ranking, steps, unpaired); default: all.
+        shard: (number, of): make every ``of``-th block of rows only; :func:`merge_shards` joins all.
+        append: add the data to the set in ``output_dir``; data that were appended before are not added again.
         expected: the fingerprint that the set must have; without it the folder stays as it is.
+        progress: called with the rows and tokens done, about ten times a second and at the end.
 
     Raises:
         CheckpointError: the set would have another fingerprint than is expected.
         DataError: a file or row cannot be read (with ``on_bad_row="error"``), or nothing is left to train on.
         TemplateError, MaskError, TokenizerError: the model folder does not suit the data.
-        ResourceError: the folder cannot be written.
+        ResourceError: the folder cannot be written, or the disk has too little room.
+        UsageError: a row is a record of another kind, or there is no set to append to.
     """
-    preparer = tokenizer.preparer(config)
+    preparer = tokenizer.preparer(config, kinds=kinds, shard=shard)
     folder = Path(output_dir)
     files, rows = resolve_data(data)
     if expected is not None:
@@ -58,12 +69,73 @@ def prepare_sft(
             "the output folder cannot be made", where=str(folder.parent), why=str(error), fix="check the path"
         ) from error
     if rows is None:
-        report = preparer.prepare_files(files, folder, progress)
+        check_room(files, folder, shard[1] if shard else 1)
+        report = preparer.prepare_files(files, folder, progress, append)
     else:
-        report = preparer.prepare_rows(rows, "row", folder, progress)
+        report = preparer.prepare_rows(rows, "row", folder, progress, append)
     prepared = PreparedSet(folder)
     prepared.reused = bool(json.loads(report)["reused"])
     return prepared
+
+
+def prepare_sft(
+    data: Data,
+    tokenizer: ChatTokenizer,
+    config: SFTConfig | PrepareConfig,
+    output_dir: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+    expected: str | None = None,
+) -> PreparedSet:
+    """Prepare rows for supervised fine-tuning: :func:`prepare` for conversations and texts only.
+
+    Raises:
+        UsageError: rows are records of another kind, such as preferences. And what :func:`prepare` raises.
+    """
+    kinds = ("conversation", "text")
+    return prepare(data, tokenizer, config, output_dir, kinds=kinds, expected=expected, progress=progress)
+
+
+def merge_shards(folders: Sequence[str | Path], output_dir: str | Path) -> PreparedSet:
+    """Join all shards of a set to the very set that one machine would have made.
+
+    Args:
+        folders: the shards 0/N to N-1/N, in any order, made anywhere from the same files with the same options.
+        output_dir: becomes the prepared folder, whole or not at all.
+
+    Raises:
+        UsageError: a shard is missing or given twice, or they are of different sets.
+        DataError: a shard is damaged. ResourceError: the folder cannot be written.
+    """
+    native.merge_prepared([Path(folder) for folder in folders], Path(output_dir))
+    return PreparedSet(output_dir)
+
+
+# Bytes of a prepared set for each byte of a file, at the least: 8 bytes of ids and labels a token, and hardly any text
+# has more than 6 bytes a token; compressed text is at least twice as long when it is unpacked.
+_LEAST_GROWTH, _COMPRESSED = 1.0, 2.0
+
+
+def check_room(files: Sequence[Path], folder: Path, shards: int = 1) -> None:
+    """Whether the disk can hold what these files become, told from their sizes before any work is done.
+
+    Raises:
+        ResourceError: it cannot, not even when texts have few tokens and half of each row is columns that are not read.
+    """
+    size = 0.0
+    for file in files:
+        paths = list(file.rglob("*")) if file.is_dir() else [file]
+        for path in paths:
+            growth = _COMPRESSED if path.suffix in (".gz", ".zst", ".parquet") else _LEAST_GROWTH
+            size += growth * path.stat().st_size if path.is_file() else 0
+    place = folder.parent
+    free = shutil.disk_usage(place).free
+    if free < size / 2 / shards:
+        raise ResourceError(
+            "the disk has too little room for the prepared set",
+            where=str(place),
+            why=f"{free / 1e9:.1f} GB are free, the set takes at least {size / 2 / shards / 1e9:.1f} GB",
+            fix="choose an output_dir on another disk, or prepare the data in shards",
+        )
 
 
 def check_unchanged(fingerprint: str, expected: str, where: Path) -> None:

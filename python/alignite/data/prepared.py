@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alignite.errors import UsageError
 from alignite.native import data as native
 
 if TYPE_CHECKING:
@@ -18,8 +20,40 @@ if TYPE_CHECKING:
     from alignite.types import SftBatch
 
 
+ROLES = ("whole", "prompt", "chosen", "rejected", "reply", "steps")
+"""What a segment is in its record, by its number in prepared files."""
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where segments come from and what they are, one entry a segment.
+
+    Args:
+        row_ids: int64, the line's number among those that held something, from 0 over all files.
+        sources: int64, the file, as an index into ``names``.
+        lines: int64, the line or row of the file, from 1.
+        records: int64, which record of the windows asked for; the segments of a record follow each other.
+        roles: int64, an index into :data:`ROLES`.
+        scores: float32, a reply's score, a label as 1 or 0, a chosen reply's margin; NaN when there is none.
+        names: the files.
+    """
+
+    row_ids: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    lines: NDArray[np.int64]
+    records: NDArray[np.int64]
+    roles: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    names: tuple[str, ...]
+
+    def places(self) -> list[str]:
+        """``file:line`` of each segment."""
+        pairs = zip(self.sources.tolist(), self.lines.tolist(), strict=True)
+        return [f"{self.names[source]}:{line}" for source, line in pairs]
+
+
 class PreparedSet:
-    """Windows of tokens in an Arrow file that is mapped, not read into memory.
+    """Windows of tokens in Arrow files that are mapped, not read into memory.
 
     ``reused`` says that preparing found this set as it was wanted.
 
@@ -59,8 +93,13 @@ class PreparedSet:
 
     def arrays(
         self, windows: Sequence[int] | NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """(input_ids, labels, position_ids) of shape (tokens,) and segments of shape (n, 3), all int64."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32] | None]:
+        """(input_ids, labels, position_ids) of shape (tokens,), segments of shape (n, 3), all int64, and weights.
+
+        A segment is (start, length, parent): a reply's parent is the segment of its prompt, whose last token predicts
+        the reply's first; its positions go on where the prompt ends. Other segments have parent -1, positions from 0
+        and -100 as their first label. ``weights`` is float32 (tokens,), or None when every token counts 1.
+        """
         return self._native.batch(np.asarray(windows, dtype=np.int64))
 
     def batch(self, windows: Sequence[int] | NDArray[np.int64]) -> SftBatch:
@@ -69,14 +108,40 @@ class PreparedSet:
 
         from alignite.types import SftBatch
 
-        input_ids, labels, position_ids, segments = self.arrays(windows)
+        input_ids, labels, position_ids, segments, weights = self.arrays(windows)
         return SftBatch(
             torch.from_numpy(input_ids),
             torch.from_numpy(labels),
             torch.from_numpy(position_ids),
             segments,
             len(windows),
+            None if weights is None else torch.from_numpy(weights),
         )
+
+    def origins(self, windows: Sequence[int] | NDArray[np.int64]) -> Origins:
+        """Where the segments of these windows come from, and what they are."""
+        row_ids, sources, lines, records, roles, scores = self._native.origins(np.asarray(windows, dtype=np.int64))
+        return Origins(row_ids, sources, lines, records, roles, scores, tuple(self.report["sources"]))
+
+    def export(self, output: str | Path, to: str = "parquet") -> list[Path]:
+        """Write the set for other stacks and return the files.
+
+        Args:
+            output: the file; for ``megatron`` the start of the files' names.
+            to: ``parquet``, or ``megatron``: OUTPUT.bin and .idx hold the ids of each record, and since a .bin holds
+                ids only, OUTPUT_labels.bin and .idx its labels; int32.
+
+        Raises:
+            UsageError: ``to`` is another word. ResourceError: a file cannot be written.
+        """
+        path = Path(output)
+        if to == "parquet":
+            self._native.to_parquet(path)
+            return [path]
+        if to == "megatron":
+            self._native.to_megatron(path)
+            return [Path(f"{path}{suffix}") for suffix in (".bin", ".idx", "_labels.bin", "_labels.idx")]
+        raise UsageError(f"there is no export to {to!r}", fix="it is parquet or megatron")
 
 
 def split_windows(

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alignite.config import PreviewConfig, SFTConfig
+from alignite.config import PrepareConfig, PreviewConfig, SFTConfig
 from alignite.data.hub import resolve_model
 from alignite.data.template_check import check_template
 from alignite.errors import ConfigError, TemplateError, TokenizerError
@@ -82,8 +82,19 @@ class ChatTokenizer:
     def _preparer(self) -> Preparer:
         return self.preparer(SFTConfig(max_length=_UNBOUNDED, apply_chat_template=self.chat_template is not None))
 
-    def preparer(self, config: SFTConfig | PreviewConfig) -> Preparer:
+    def preparer(
+        self,
+        config: SFTConfig | PreviewConfig | PrepareConfig,
+        *,
+        kinds: Sequence[str] = (),
+        shard: tuple[int, int] | None = None,
+    ) -> Preparer:
         """The Rust preparer of this tokenizer and these options.
+
+        Args:
+            config: the options of ``DataOptions`` and ``num_threads`` are used.
+            kinds: records that it takes; all when empty.
+            shard: (number, of): every ``of``-th block of rows only.
 
         Raises:
             TemplateError: no template, one that is refused, or one that would not render as in transformers.
@@ -100,6 +111,9 @@ class ChatTokenizer:
             "template_date": day,
             "eos_token": self.special_tokens.get("eos_token"),
             "num_threads": config.num_threads,
+            "max_row_bytes": config.max_row_bytes,
+            "kinds": list(kinds),
+            "shard": shard,
         }
         template = self.chat_template if config.apply_chat_template else None
         try:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from alignite._core import PreparedSet, Preparer, shuffled
+from alignite._core import ArrowTable, PreparedSet, Preparer, merge_prepared, shuffled
 
-__all__ = ["PreparedSet", "Preparer", "shuffled"]
+__all__ = ["ArrowTable", "PreparedSet", "Preparer", "merge_prepared", "shuffled"]

@@ -1,6 +1,7 @@
 //! Prepared sets for other stacks: Parquet, and Megatron's indexed files.
 
 use crate::error::{Error, Kind, Result};
+use crate::prepare::Tick;
 use crate::prepared::{Column, PreparedSet};
 use crate::sample::IGNORE;
 use arrow_array::Array;
@@ -34,7 +35,7 @@ fn publish(from: &Path, to: &Path) -> Result<()> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn to_parquet(set: &PreparedSet, path: &Path, tick: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+pub fn to_parquet(set: &PreparedSet, path: &Path, tick: &mut Tick<'_>) -> Result<()> {
     let new = temporary(path);
     let level = ZstdLevel::try_new(3).map_err(|e| fail(path, &e))?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
@@ -43,7 +44,7 @@ pub fn to_parquet(set: &PreparedSet, path: &Path, tick: &mut dyn FnMut(u64) -> b
         .map_err(|e| fail(path, &e))?;
     for (index, batch) in set.batches().iter().enumerate() {
         writer.write(batch).and_then(|()| writer.flush()).map_err(|e| fail(path, &e))?;
-        if !tick(index as u64) {
+        if !tick(index as u64, 0) {
             let _ = std::fs::remove_file(&new);
             return Err(Error::new(Kind::Interrupted, "stopped"));
         }
@@ -59,7 +60,7 @@ pub fn to_parquet(set: &PreparedSet, path: &Path, tick: &mut dyn FnMut(u64) -> b
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn to_megatron(set: &PreparedSet, prefix: &Path, tick: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+pub fn to_megatron(set: &PreparedSet, prefix: &Path, tick: &mut Tick<'_>) -> Result<()> {
     let mut ids = Indexed::new(prefix, "")?;
     let mut labels = Indexed::new(prefix, "_labels")?;
     for (index, batch) in set.batches().iter().enumerate() {
@@ -84,7 +85,7 @@ pub fn to_megatron(set: &PreparedSet, prefix: &Path, tick: &mut dyn FnMut(u64) -
                 start = end;
             }
         }
-        if !tick(index as u64) {
+        if !tick(index as u64, 0) {
             return Err(Error::new(Kind::Interrupted, "stopped"));
         }
     }

@@ -7,7 +7,7 @@ pub use shown::{Piece, Shown, Turn};
 use crate::conversation::Format;
 use crate::encode::{Cut, Encoder, IGNORE, Kept, Left, Whole};
 use crate::error::{Error, Kind, Result};
-use crate::prepare::{Count, PACKING_WINDOW, Preparer, Report, how};
+use crate::prepare::{Count, PACKING_WINDOW, Preparer, Report, Tick, how};
 use crate::rows::{Spot, each_row, names, reason_of};
 use crate::source::Source;
 use serde::Serialize;
@@ -168,7 +168,7 @@ impl Preparer {
     ///
     /// # Errors
     /// A source cannot be read or is empty, no format fits its rows, or a row that is asked for does not exist.
-    pub fn survey(&self, sources: &[Source], wanted: &Wanted, tick: &mut dyn FnMut(u64) -> bool) -> Result<Survey> {
+    pub fn survey(&self, sources: &[Source], wanted: &Wanted, tick: &mut Tick<'_>) -> Result<Survey> {
         let asked = wanted.asked.iter().map(|text| {
             let row = text.parse().map_or_else(|_| Asked::Place(text.clone()), Asked::Row);
             (row, false)

@@ -2,16 +2,19 @@
 
 use crate::errors::{detached, from_data};
 use alignite_data::encode::Outcome;
+use alignite_data::export;
 use alignite_data::order::Permutation;
 use alignite_data::prepare;
+use alignite_data::prepare::Tick;
 use alignite_data::prepared;
+use alignite_data::sample::Sample;
 use alignite_data::rows::parse;
 use alignite_data::source::Source;
 use alignite_data::survey::Wanted;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 fn options(py: Python<'_>, json: &str) -> PyResult<prepare::Options> {
@@ -45,22 +48,23 @@ impl Preparer {
         inner.map(|inner| Self { inner }).map_err(|error| from_data(py, &error))
     }
 
-    /// Prepare files into a folder and return its report as JSON.
+    /// Prepare files into a folder, or append them to the set in it, and return its report as JSON.
     ///
-    /// `progress` is called with the rows done, about ten times a second and at the end.
-    #[pyo3(signature = (files, output_dir, progress: "collections.abc.Callable[[int], None] | None" = None))]
+    /// `progress` is called with the rows and tokens done, about ten times a second and at the end.
+    #[pyo3(signature = (files, output_dir, progress: "collections.abc.Callable[[int, int], None] | None" = None, append=false))]
     fn prepare_files(
         &self,
         py: Python<'_>,
         files: Vec<PathBuf>,
         output_dir: PathBuf,
         #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
+        append: bool,
     ) -> PyResult<String> {
-        self.prepare(py, files.into_iter().map(Source::File).collect(), output_dir, progress)
+        self.prepare(py, &files.into_iter().map(Source::File).collect::<Vec<_>>(), &output_dir, progress, append)
     }
 
     /// Prepare JSON rows that the caller holds; `name` stands for the file in messages.
-    #[pyo3(signature = (rows, name, output_dir, progress: "collections.abc.Callable[[int], None] | None" = None))]
+    #[pyo3(signature = (rows, name, output_dir, progress: "collections.abc.Callable[[int, int], None] | None" = None, append=false))]
     fn prepare_rows(
         &self,
         py: Python<'_>,
@@ -68,8 +72,9 @@ impl Preparer {
         name: String,
         output_dir: PathBuf,
         #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
+        append: bool,
     ) -> PyResult<String> {
-        self.prepare(py, vec![Source::Memory(name, rows)], output_dir, progress)
+        self.prepare(py, &[Source::Memory(name, rows)], &output_dir, progress, append)
     }
 
     /// The fingerprint that the set of these files would have.
@@ -88,7 +93,7 @@ impl Preparer {
     ///
     /// `num_rows` rows are shown in full: the first that are trained on, or those in `asked`, which names them by
     /// number, counted from 0 over all files, or by `file:line`.
-    #[pyo3(signature = (files, num_rows, asked, progress: "collections.abc.Callable[[int], None] | None" = None))]
+    #[pyo3(signature = (files, num_rows, asked, progress: "collections.abc.Callable[[int, int], None] | None" = None))]
     fn survey_files(
         &self,
         py: Python<'_>,
@@ -97,11 +102,11 @@ impl Preparer {
         asked: Vec<String>,
         #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
     ) -> PyResult<String> {
-        self.survey(py, files.into_iter().map(Source::File).collect(), num_rows, asked, progress)
+        self.survey(py, &files.into_iter().map(Source::File).collect::<Vec<_>>(), num_rows, asked, progress)
     }
 
     /// The same for JSON rows that the caller holds; `name` stands for the file in messages.
-    #[pyo3(signature = (rows, name, num_rows, asked, progress: "collections.abc.Callable[[int], None] | None" = None))]
+    #[pyo3(signature = (rows, name, num_rows, asked, progress: "collections.abc.Callable[[int, int], None] | None" = None))]
     fn survey_rows(
         &self,
         py: Python<'_>,
@@ -111,7 +116,7 @@ impl Preparer {
         asked: Vec<String>,
         #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
     ) -> PyResult<String> {
-        self.survey(py, vec![Source::Memory(name, rows)], num_rows, asked, progress)
+        self.survey(py, &[Source::Memory(name, rows)], num_rows, asked, progress)
     }
 
     /// One JSON row as (ids, labels, reason): two int32 arrays, empty when the row would be dropped for the reason.
@@ -171,49 +176,55 @@ impl Preparer {
     fn prepare(
         &self,
         py: Python<'_>,
-        sources: Vec<Source>,
-        output_dir: PathBuf,
+        sources: &[Source],
+        folder: &Path,
         progress: Option<Py<PyAny>>,
+        append: bool,
     ) -> PyResult<String> {
-        let report =
-            watched(py, progress, |tick| self.inner.prepare(&sources, &output_dir, tick), |report| report.rows)?;
+        let work = |tick: &mut Tick<'_>| {
+            if append { self.inner.append(sources, folder, tick) } else { self.inner.prepare(sources, folder, tick) }
+        };
+        let report = watched(py, progress.as_ref(), work)?;
+        if let Some(progress) = progress {
+            progress.call1(py, (report.rows, report.tokens))?;
+        }
         Ok(serde_json::to_string(&report).unwrap_or_default())
     }
 
     fn survey(
         &self,
         py: Python<'_>,
-        sources: Vec<Source>,
+        sources: &[Source],
         first: usize,
         asked: Vec<String>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<String> {
         let wanted = Wanted { first, asked };
-        let survey =
-            watched(py, progress, |tick| self.inner.survey(&sources, &wanted, tick), |survey| survey.report.rows)?;
+        let survey = watched(py, progress.as_ref(), |tick| self.inner.survey(sources, &wanted, tick))?;
+        if let Some(progress) = progress {
+            progress.call1(py, (survey.report.rows, survey.report.tokens))?;
+        }
         Ok(serde_json::to_string(&survey).unwrap_or_default())
     }
 }
 
-/// Run work without the GIL that ticks with the rows done; `progress` hears of them about ten times a second, and of
-/// all of them at the end.
-fn watched<T: Send>(
+/// Run work without the GIL that ticks with the rows and tokens done; `progress` hears of them about ten times a second.
+pub(crate) fn watched<T: Send>(
     py: Python<'_>,
-    progress: Option<Py<PyAny>>,
-    work: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> alignite_data::error::Result<T> + Send,
-    rows: impl FnOnce(&T) -> u64,
+    progress: Option<&Py<PyAny>>,
+    work: impl FnOnce(&mut Tick<'_>) -> alignite_data::error::Result<T> + Send,
 ) -> PyResult<T> {
     let mut failure = None;
     let done = detached(py, || {
         let mut last = Instant::now();
-        work(&mut |rows| {
+        work(&mut |rows, tokens| {
             if last.elapsed() < Duration::from_millis(100) {
                 return true;
             }
             last = Instant::now();
             let told = Python::attach(|py| {
                 py.check_signals()?;
-                progress.as_ref().map_or(Ok(()), |progress| progress.call1(py, (rows,)).map(|_| ()))
+                progress.map_or(Ok(()), |progress| progress.call1(py, (rows, tokens)).map(|_| ()))
             });
             told.map_err(|error| failure = Some(error)).is_ok()
         })
@@ -221,11 +232,14 @@ fn watched<T: Send>(
     if let Some(error) = failure {
         return Err(error);
     }
-    let done = done.map_err(|error| from_data(py, &error))?;
-    if let Some(progress) = progress {
-        progress.call1(py, (rows(&done),))?;
-    }
-    Ok(done)
+    done.map_err(|error| from_data(py, &error))
+}
+
+/// Join the shards of a set; returns the report as JSON.
+#[pyfunction]
+pub fn merge_prepared(py: Python<'_>, folders: Vec<PathBuf>, output_dir: PathBuf) -> PyResult<String> {
+    let report = watched(py, None, |tick| prepare::merge(&folders, &output_dir, tick))?;
+    Ok(serde_json::to_string(&report).unwrap_or_default())
 }
 
 /// An open prepared set: windows of tokens in an Arrow file that is mapped, not read.
@@ -284,10 +298,11 @@ impl PreparedSet {
         counts.map(|counts| counts.into_pyarray(py)).map_err(|error| from_data(py, &error))
     }
 
-    /// These windows as one flat row: input_ids, labels, position_ids (tokens,), segments (n, 3), all int64.
+    /// These windows as one flat row: input_ids, labels, position_ids (tokens,), segments (n, 3), all int64, and
+    /// float32 weights (tokens,) or None.
     ///
     /// The arrays own the memory that Rust filled; torch.from_numpy takes them without a copy.
-    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]")]
+    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32] | None]")]
     #[allow(clippy::type_complexity)]
     fn batch<'py>(
         &self,
@@ -298,6 +313,7 @@ impl PreparedSet {
         Bound<'py, PyArray1<i64>>,
         Bound<'py, PyArray1<i64>>,
         Bound<'py, PyArray2<i64>>,
+        Option<Bound<'py, PyArray1<f32>>>,
     )> {
         let windows = indices(py, &windows)?;
         let batch = detached(py, || self.inner.batch(&windows))?.map_err(|error| from_data(py, &error))?;
@@ -308,7 +324,45 @@ impl PreparedSet {
             batch.labels.into_pyarray(py),
             batch.position_ids.into_pyarray(py),
             numpy::PyArrayMethods::reshape(&segments, [count, 3])?,
+            (!batch.weights.is_empty()).then(|| batch.weights.into_pyarray(py)),
         ))
+    }
+
+    /// Where the segments of these windows come from: row_ids, sources, lines, records, roles (int64), scores (float32).
+    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32]]")]
+    #[allow(clippy::type_complexity)]
+    fn origins<'py>(
+        &self,
+        py: Python<'py>,
+        windows: PyReadonlyArray1<'py, i64>,
+    ) -> PyResult<(
+        Bound<'py, PyArray1<i64>>,
+        Bound<'py, PyArray1<i64>>,
+        Bound<'py, PyArray1<i64>>,
+        Bound<'py, PyArray1<i64>>,
+        Bound<'py, PyArray1<i64>>,
+        Bound<'py, PyArray1<f32>>,
+    )> {
+        let windows = indices(py, &windows)?;
+        let origins = self.inner.origins(&windows).map_err(|error| from_data(py, &error))?;
+        Ok((
+            origins.row_ids.into_pyarray(py),
+            origins.sources.into_pyarray(py),
+            origins.lines.into_pyarray(py),
+            origins.records.into_pyarray(py),
+            origins.roles.into_pyarray(py),
+            origins.scores.into_pyarray(py),
+        ))
+    }
+
+    /// Write all windows as one Parquet file.
+    fn to_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        watched(py, None, |tick| export::to_parquet(&self.inner, &path, tick))
+    }
+
+    /// Write all records as Megatron's indexed files PREFIX.bin and .idx, and their labels as PREFIX_labels.
+    fn to_megatron(&self, py: Python<'_>, prefix: PathBuf) -> PyResult<()> {
+        watched(py, None, |tick| export::to_megatron(&self.inner, &prefix, tick))
     }
 }
 

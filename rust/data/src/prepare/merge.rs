@@ -2,7 +2,7 @@
 
 use super::staging::{Progress, QUARANTINE_FILE, Staging, check_target};
 use super::writer::Parts;
-use super::{Preparer, Report, derived, existing};
+use super::{Preparer, Report, Tick, derived, existing};
 use crate::error::{Error, Kind, Result};
 use crate::prepared::PreparedSet;
 use crate::source::Source;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// A folder holds no shard, the shards are of different sets, or one is missing or given twice.
-pub fn merge(folders: &[PathBuf], target: &Path, tick: &mut dyn FnMut(u64) -> bool) -> Result<Report> {
+pub fn merge(folders: &[PathBuf], target: &Path, tick: &mut Tick<'_>) -> Result<Report> {
     let mut shards = Vec::with_capacity(folders.len());
     for folder in folders {
         let set = PreparedSet::open(folder)?;
@@ -47,7 +47,7 @@ pub fn merge(folders: &[PathBuf], target: &Path, tick: &mut dyn FnMut(u64) -> bo
         return Ok(report);
     }
     check_target(target)?;
-    let staging = Staging::lock(target, &mut || tick(0))?;
+    let staging = Staging::lock(target, &mut || tick(0, 0))?;
     staging.begin(&base)?;
     let mut blocks: Vec<(u64, usize, usize)> = Vec::new();
     for (index, (.., report)) in shards.iter().enumerate() {
@@ -60,7 +60,7 @@ pub fn merge(folders: &[PathBuf], target: &Path, tick: &mut dyn FnMut(u64) -> bo
         let missing = || Error::data("a shard's report disagrees with its files");
         let batch = shards[shard].3.batches().get(batch).ok_or_else(missing)?;
         parts.write(block, batch)?;
-        if !tick(0) {
+        if !tick(0, 0) {
             return Err(Error::new(Kind::Interrupted, "stopped"));
         }
     }
@@ -88,9 +88,9 @@ impl Preparer {
     ///
     /// # Errors
     /// As [`Preparer::prepare`]; or the folder holds no set, or one that was made with other options.
-    pub fn append(&self, sources: &[Source], folder: &Path, tick: &mut dyn FnMut(u64) -> bool) -> Result<Report> {
+    pub fn append(&self, sources: &[Source], folder: &Path, tick: &mut Tick<'_>) -> Result<Report> {
         let added = self.fingerprint(sources)?;
-        let mut staging = Staging::lock(folder, &mut || tick(0))?;
+        let mut staging = Staging::lock(folder, &mut || tick(0, 0))?;
         let set = PreparedSet::open(folder)?;
         let mut old: Report = serde_json::from_str(set.report())
             .map_err(|e| Error::data("the report cannot be read").at(folder.display().to_string()).because(e))?;

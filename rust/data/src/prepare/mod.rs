@@ -8,6 +8,7 @@ mod run;
 mod staging;
 mod writer;
 
+pub use merge::merge;
 pub use options::Options;
 pub(crate) use packing::Packing;
 pub(crate) use report::how;
@@ -30,6 +31,9 @@ use std::path::Path;
 pub(crate) const PACKING_WINDOW: usize = 10_000;
 /// The version of what is written; a change of behaviour changes it, so that old sets are made anew.
 const REVISION: u32 = 2;
+
+/// Hears of the rows and tokens done, and says whether to go on.
+pub type Tick<'a> = dyn FnMut(u64, u64) -> bool + 'a;
 
 /// Turns rows into prepared sets.
 pub struct Preparer {
@@ -125,14 +129,14 @@ impl Preparer {
     /// # Errors
     /// A source cannot be read, a row is bad and `on_bad_row` is "error", no row is left, or the folder cannot be
     /// written.
-    pub fn prepare(&self, sources: &[Source], folder: &Path, tick: &mut dyn FnMut(u64) -> bool) -> Result<Report> {
+    pub fn prepare(&self, sources: &[Source], folder: &Path, tick: &mut Tick<'_>) -> Result<Report> {
         let base = self.base(sources)?;
         let fingerprint = self.sharded(&base);
         if let Some(report) = existing(folder, &fingerprint) {
             return Ok(report);
         }
         check_target(folder)?;
-        let mut staging = Staging::lock(folder, &mut || tick(0))?;
+        let mut staging = Staging::lock(folder, &mut || tick(0, 0))?;
         if let Some(report) = existing(folder, &fingerprint) {
             return Ok(report);
         }

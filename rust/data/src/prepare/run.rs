@@ -2,13 +2,15 @@
 
 use super::staging::{Progress, QUARANTINE_FILE, Staging};
 use super::writer::{Block, Writer};
-use super::{Count, PACKING_WINDOW, Preparer, Report};
+use super::{Count, PACKING_WINDOW, Preparer, Report, Tick};
 use crate::encode::{Encoded, Left, Outcome};
 use crate::error::{Error, Kind, Result};
+use crate::formats::Format;
 use crate::prepared::block::Item;
-use crate::rows::{Row, Selection, Spot, bad_row, each_row, names, reason_of};
+use crate::rows::{Selection, Spot, bad_row, each_row, names, reason_of};
 use crate::source::Source;
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Seek, Write};
 use std::path::PathBuf;
@@ -27,7 +29,7 @@ impl Preparer {
         begun: Progress,
         base: &str,
         fingerprint: &str,
-        tick: &mut dyn FnMut(u64) -> bool,
+        tick: &mut Tick<'_>,
     ) -> Result<Report> {
         let shard = self.options.shard;
         let first = begun.next_block;
@@ -43,16 +45,23 @@ impl Preparer {
         let quarantine = Quarantine::open(staging.folder.join(QUARANTINE_FILE))?;
         std::thread::scope(|scope| {
             let out = if self.threads() > 1 { Out::beside(scope, writer) } else { Out::Here(Box::new(writer)) };
+            let begun_tokens = begun.report.tokens;
             let offset = (begun.rows_before, u32::try_from(begun.report.sources.len()).unwrap_or(u32::MAX));
-            let mut work = Work { report: begun.report, block: first, items: Vec::new(), quarantine, offset, out };
+            let mut work = Work { report: begun.report, block: first, items: Vec::new(), quarantine, offset, tokens: 0, out };
+            // What the sink counts is told to the caller on the way.
+            let tokens = Cell::new(begun_tokens);
             let read = each_row(
                 self,
                 sources,
                 &selection,
                 skip,
-                tick,
-                |row| self.outcomes(row),
-                |spot, outcomes| work.take(&spot, outcomes, block_of(spot.ordinal)),
+                &mut |rows| tick(rows, tokens.get()),
+                |row| self.outcomes(row.format, row.fields),
+                |spot, outcomes| {
+                    work.take(&spot, outcomes, block_of(spot.ordinal))?;
+                    tokens.set(begun_tokens + work.tokens);
+                    Ok(())
+                },
             );
             let (mut report, out) = match read {
                 Ok(read) => {
@@ -77,9 +86,9 @@ impl Preparer {
     }
 
     /// What becomes of a row: of each of its records.
-    fn outcomes(&self, row: &Row<'_>) -> Result<Vec<Outcome>> {
-        let records = row.format.read(row.fields)?;
-        records.iter().map(|record| row.encoder.record(record, &self.options.kinds)).collect()
+    pub(crate) fn outcomes(&self, format: &Format, fields: &Map<String, Value>) -> Result<Vec<Outcome>> {
+        let records = format.read(fields)?;
+        records.iter().map(|record| self.encoder.record(record, &self.options.kinds)).collect()
     }
 }
 
@@ -102,6 +111,8 @@ struct Work<'scope> {
     quarantine: Quarantine,
     /// Rows and sources of the set that this is appended to.
     offset: (u64, u32),
+    /// Tokens of what was encoded.
+    tokens: u64,
     out: Out<'scope>,
 }
 
@@ -128,6 +139,7 @@ impl<'scope> Work<'scope> {
                     (used, control_text) = (true, control_text || has_control);
                     for _ in 0..spot.copies {
                         self.report.record(&spot.place, cut);
+                        self.tokens += sample.len() as u64;
                         self.items.push(Item { row, position, sample: sample.clone() });
                     }
                 }

@@ -95,7 +95,9 @@ pub(crate) fn record_batch(items: &[Item], windows: &[Vec<Piece>]) -> Result<(Re
             ids.values.extend_from_slice(&sample.ids[piece.tokens.clone()]);
             labels.values.extend_from_slice(&sample.labels[piece.tokens.clone()]);
             // Nothing stands before a segment's first token that it could be predicted from.
-            labels.values[first] = IGNORE;
+            if let Some(label) = labels.values.get_mut(first) {
+                *label = IGNORE;
+            }
             if weighted {
                 if sample.weights.is_empty() {
                     weights.values.extend(piece.tokens.clone().map(|_| 1.0));
@@ -112,7 +114,9 @@ pub(crate) fn record_batch(items: &[Item], windows: &[Vec<Piece>]) -> Result<(Re
                 segment_count += 1;
                 Ok(())
             };
-            if piece.tokens.len() != sample.len() {
+            if piece.tokens.is_empty() {
+                // A row that could not be used: a window without segments.
+            } else if piece.tokens.len() != sample.len() {
                 segment(piece.tokens.len())?;
             } else {
                 sample.segments.iter().try_for_each(|s| segment(s.length))?;
