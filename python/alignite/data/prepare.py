@@ -16,6 +16,7 @@ from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import CheckpointError, DataError, ResourceError
 from alignite.native import data as native
+from alignite.native.data import Sources
 
 Data = str | Path | Iterable[str | Path] | Iterable[Mapping[str, Any]]
 
@@ -39,7 +40,8 @@ def prepare(
 
     Args:
         data: a path, a glob, a data set of the hub (``org/name[@revision][:[config:]split]``), a list of them, or rows
-            as mappings (a list, a generator, a ``datasets.Dataset``).
+            as mappings (a list, a generator, a ``datasets.Dataset``), or a table (pyarrow, polars, anything with
+            ``__arrow_c_stream__``), which is used in place.
         tokenizer: the model's.
         config: the options of :class:`alignite.config.DataOptions` and ``num_threads`` are used.
         output_dir: becomes the prepared folder, whole or not at all.
@@ -58,21 +60,17 @@ def prepare(
     """
     preparer = tokenizer.preparer(config, kinds=kinds, shard=shard)
     folder = Path(output_dir)
-    files, rows = resolve_data(data)
+    sources, files = resolve_data(data)
     if expected is not None:
-        found = preparer.fingerprint_files(files) if rows is None else preparer.fingerprint_rows(rows)
-        check_unchanged(found, expected, folder)
+        check_unchanged(preparer.fingerprint(sources), expected, folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResourceError(
             "the output folder cannot be made", where=str(folder.parent), why=str(error), fix="check the path"
         ) from error
-    if rows is None:
-        check_room(files, folder, shard[1] if shard else 1)
-        report = preparer.prepare_files(files, folder, progress, append)
-    else:
-        report = preparer.prepare_rows(rows, "row", folder, progress, append)
+    check_room(files, folder, shard[1] if shard else 1)
+    report = preparer.prepare(sources, folder, progress, append)
     prepared = PreparedSet(folder)
     prepared.reused = bool(json.loads(report)["reused"])
     return prepared
@@ -192,14 +190,17 @@ def find_files(patterns: Iterable[str | Path], *, needs_split: bool = False) -> 
     return files
 
 
-def resolve_data(data: Data) -> tuple[list[Path], list[bytes] | None]:
-    """The files that data names, or its rows as JSON.
+def resolve_data(data: Data) -> tuple[Sources, list[Path]]:
+    """What data names, and its files when it names files.
 
     Raises:
         DataError: as :func:`find_files`; or something is neither a row nor a path.
     """
     if isinstance(data, str | Path):
-        return find_files([data]), None
+        data = [data]
+    table = arrow_of(data)
+    if table is not None:
+        return Sources.table(table, "row"), []
     paths: list[str | Path] = []
     rows: list[bytes] = []
     for index, item in enumerate(data, start=1):
@@ -221,4 +222,16 @@ def resolve_data(data: Data) -> tuple[list[Path], list[bytes] | None]:
                 where=f"row:{index}",
                 fix="give dicts with messages, prompt and completion, or columns that you name; or paths only",
             )
-    return (find_files(paths), None) if paths else ([], rows)
+    if paths:
+        files = find_files(paths)
+        return Sources.files(files), files
+    return Sources.rows(rows, "row"), []
+
+
+def arrow_of(data: Any) -> Any:
+    """The Arrow table behind data: itself, or what a ``datasets.Dataset`` without a selection holds; else None."""
+    if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
+        return data
+    table = getattr(getattr(data, "data", None), "table", None)
+    whole = getattr(data, "_indices", None) is None and getattr(data, "_format_type", None) is None
+    return table if whole and hasattr(table, "__arrow_c_stream__") and hasattr(data, "column_names") else None

@@ -1,5 +1,6 @@
 //! The data path as Python sees it.
 
+use crate::arrow::{ArrowTable, import};
 use crate::errors::{detached, from_data};
 use alignite_data::encode::Outcome;
 use alignite_data::export;
@@ -7,7 +8,6 @@ use alignite_data::order::Permutation;
 use alignite_data::prepare;
 use alignite_data::prepare::Tick;
 use alignite_data::prepared;
-use alignite_data::sample::Sample;
 use alignite_data::rows::parse;
 use alignite_data::source::Source;
 use alignite_data::survey::Wanted;
@@ -21,6 +21,32 @@ fn options(py: Python<'_>, json: &str) -> PyResult<prepare::Options> {
     serde_json::from_str(json).map_err(|error| {
         crate::errors::raise(py, "UsageError", "the data options cannot be read", None, Some(&error.to_string()), None)
     })
+}
+
+/// Where rows come from: files, rows that the caller holds, or a table.
+#[pyclass(frozen, module = "alignite._core")]
+pub struct Sources(Vec<Source>);
+
+#[pymethods]
+impl Sources {
+    /// Files of any kind, and folders that `datasets` saved.
+    #[staticmethod]
+    fn files(files: Vec<PathBuf>) -> Self {
+        Self(files.into_iter().map(Source::File).collect())
+    }
+
+    /// Rows as JSON; `name` stands for the file in messages.
+    #[staticmethod]
+    fn rows(rows: Vec<Vec<u8>>, name: String) -> Self {
+        Self(vec![Source::Memory(name, rows)])
+    }
+
+    /// A table: anything with `__arrow_c_stream__` or `__arrow_c_array__`. Its memory is used in place.
+    #[staticmethod]
+    #[pyo3(signature = (table: "object", name))]
+    fn table(table: &Bound<'_, PyAny>, name: String) -> PyResult<Self> {
+        Ok(Self(vec![Source::Table(name, import(table)?.batches)]))
+    }
 }
 
 /// Turns rows into ids, labels and prepared sets, for one model's tokenizer and chat template.
@@ -48,75 +74,61 @@ impl Preparer {
         inner.map(|inner| Self { inner }).map_err(|error| from_data(py, &error))
     }
 
-    /// Prepare files into a folder, or append them to the set in it, and return its report as JSON.
+    /// Prepare sources into a folder, or append them to the set in it, and return its report as JSON.
     ///
     /// `progress` is called with the rows and tokens done, about ten times a second and at the end.
-    #[pyo3(signature = (files, output_dir, progress: "collections.abc.Callable[[int, int], None] | None" = None, append=false))]
-    fn prepare_files(
+    #[pyo3(signature = (sources, output_dir, progress: "collections.abc.Callable[[int, int], None] | None" = None, append=false))]
+    fn prepare(
         &self,
         py: Python<'_>,
-        files: Vec<PathBuf>,
+        sources: &Sources,
         output_dir: PathBuf,
         #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
         append: bool,
     ) -> PyResult<String> {
-        self.prepare(py, &files.into_iter().map(Source::File).collect::<Vec<_>>(), &output_dir, progress, append)
+        let report = watched(py, progress.as_ref(), |tick| {
+            let (sources, folder) = (&sources.0, &output_dir);
+            if append { self.inner.append(sources, folder, tick) } else { self.inner.prepare(sources, folder, tick) }
+        })?;
+        if let Some(progress) = progress {
+            progress.call1(py, (report.rows, report.tokens))?;
+        }
+        Ok(serde_json::to_string(&report).unwrap_or_default())
     }
 
-    /// Prepare JSON rows that the caller holds; `name` stands for the file in messages.
-    #[pyo3(signature = (rows, name, output_dir, progress: "collections.abc.Callable[[int, int], None] | None" = None, append=false))]
-    fn prepare_rows(
-        &self,
-        py: Python<'_>,
-        rows: Vec<Vec<u8>>,
-        name: String,
-        output_dir: PathBuf,
-        #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
-        append: bool,
-    ) -> PyResult<String> {
-        self.prepare(py, &[Source::Memory(name, rows)], &output_dir, progress, append)
+    /// The fingerprint that the set of these sources would have.
+    fn fingerprint(&self, py: Python<'_>, sources: &Sources) -> PyResult<String> {
+        detached(py, || self.inner.fingerprint(&sources.0))?.map_err(|error| from_data(py, &error))
     }
 
-    /// The fingerprint that the set of these files would have.
-    fn fingerprint_files(&self, py: Python<'_>, files: Vec<PathBuf>) -> PyResult<String> {
-        let sources: Vec<Source> = files.into_iter().map(Source::File).collect();
-        detached(py, || self.inner.fingerprint(&sources))?.map_err(|error| from_data(py, &error))
-    }
-
-    /// The fingerprint that the set of these rows would have.
-    fn fingerprint_rows(&self, py: Python<'_>, rows: Vec<Vec<u8>>) -> PyResult<String> {
-        let sources = [Source::Memory("row".into(), rows)];
-        detached(py, || self.inner.fingerprint(&sources))?.map_err(|error| from_data(py, &error))
-    }
-
-    /// Look at files as `prepare_files` would with `on_bad_row` "skip", write nothing, and return what was seen as JSON.
+    /// Look at sources as `prepare` would with `on_bad_row` "skip", write nothing, and return what was seen as JSON.
     ///
     /// `num_rows` rows are shown in full: the first that are trained on, or those in `asked`, which names them by
     /// number, counted from 0 over all files, or by `file:line`.
-    #[pyo3(signature = (files, num_rows, asked, progress: "collections.abc.Callable[[int, int], None] | None" = None))]
-    fn survey_files(
+    #[pyo3(signature = (sources, num_rows, asked, progress: "collections.abc.Callable[[int, int], None] | None" = None))]
+    fn survey(
         &self,
         py: Python<'_>,
-        files: Vec<PathBuf>,
+        sources: &Sources,
         num_rows: usize,
         asked: Vec<String>,
         #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
     ) -> PyResult<String> {
-        self.survey(py, &files.into_iter().map(Source::File).collect::<Vec<_>>(), num_rows, asked, progress)
+        let wanted = Wanted { first: num_rows, asked };
+        let survey = watched(py, progress.as_ref(), |tick| self.inner.survey(&sources.0, &wanted, tick))?;
+        if let Some(progress) = progress {
+            progress.call1(py, (survey.report.rows, survey.report.tokens))?;
+        }
+        Ok(serde_json::to_string(&survey).unwrap_or_default())
     }
 
-    /// The same for JSON rows that the caller holds; `name` stands for the file in messages.
-    #[pyo3(signature = (rows, name, num_rows, asked, progress: "collections.abc.Callable[[int, int], None] | None" = None))]
-    fn survey_rows(
-        &self,
-        py: Python<'_>,
-        rows: Vec<Vec<u8>>,
-        name: String,
-        num_rows: usize,
-        asked: Vec<String>,
-        #[pyo3(from_py_with = optional)] progress: Option<Py<PyAny>>,
-    ) -> PyResult<String> {
-        self.survey(py, &[Source::Memory(name, rows)], num_rows, asked, progress)
+    /// The rows of a table (anything with `__arrow_c_stream__` or `__arrow_c_array__`) as a table of windows: a row for
+    /// each record, or packed. What cannot be used is a row without tokens whose `_error` says why.
+    #[pyo3(signature = (table: "object", pack=false))]
+    fn table(&self, py: Python<'_>, table: &Bound<'_, PyAny>, pack: bool) -> PyResult<ArrowTable> {
+        let table = import(table)?;
+        let batch = detached(py, || self.inner.table(&table.batches, pack))?.map_err(|error| from_data(py, &error))?;
+        Ok(ArrowTable { schema: batch.schema(), batches: vec![batch] })
     }
 
     /// One JSON row as (ids, labels, reason): two int32 arrays, empty when the row would be dropped for the reason.
@@ -170,42 +182,6 @@ impl Preparer {
 
 fn optional(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     Ok((!value.is_none()).then(|| value.clone().unbind()))
-}
-
-impl Preparer {
-    fn prepare(
-        &self,
-        py: Python<'_>,
-        sources: &[Source],
-        folder: &Path,
-        progress: Option<Py<PyAny>>,
-        append: bool,
-    ) -> PyResult<String> {
-        let work = |tick: &mut Tick<'_>| {
-            if append { self.inner.append(sources, folder, tick) } else { self.inner.prepare(sources, folder, tick) }
-        };
-        let report = watched(py, progress.as_ref(), work)?;
-        if let Some(progress) = progress {
-            progress.call1(py, (report.rows, report.tokens))?;
-        }
-        Ok(serde_json::to_string(&report).unwrap_or_default())
-    }
-
-    fn survey(
-        &self,
-        py: Python<'_>,
-        sources: &[Source],
-        first: usize,
-        asked: Vec<String>,
-        progress: Option<Py<PyAny>>,
-    ) -> PyResult<String> {
-        let wanted = Wanted { first, asked };
-        let survey = watched(py, progress.as_ref(), |tick| self.inner.survey(sources, &wanted, tick))?;
-        if let Some(progress) = progress {
-            progress.call1(py, (survey.report.rows, survey.report.tokens))?;
-        }
-        Ok(serde_json::to_string(&survey).unwrap_or_default())
-    }
 }
 
 /// Run work without the GIL that ticks with the rows and tokens done; `progress` hears of them about ten times a second.

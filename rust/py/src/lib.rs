@@ -1,4 +1,5 @@
 //! The whole Python surface of the Rust core, on one screen.
+mod arrow;
 mod data;
 mod errors;
 mod gguf;
@@ -12,7 +13,9 @@ mod _core {
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
     #[pymodule_export]
-    use super::data::{PreparedSet, Preparer, shuffled};
+    use super::arrow::ArrowTable;
+    #[pymodule_export]
+    use super::data::{PreparedSet, Preparer, Sources, merge_prepared, shuffled};
     #[pymodule_export]
     use super::gguf::{Gguf, gguf_tokenizer_json};
 }
