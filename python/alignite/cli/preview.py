@@ -57,7 +57,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int], None] | None]:
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
     """A line with the rows that were read, on a terminal only."""
     if not sys.stderr.isatty():
         yield None
@@ -65,4 +65,4 @@ def _progress() -> Iterator[Callable[[int], None] | None]:
     from rich.console import Console
 
     with Console(stderr=True).status("reading rows") as status:
-        yield lambda rows: status.update(f"{rows:,} rows read")
+        yield lambda rows, _: status.update(f"{rows:,} rows read")

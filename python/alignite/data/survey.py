@@ -147,7 +147,7 @@ def preview(
     *,
     num_rows: int = 5,
     rows: Sequence[int | str] = (),
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Preview:
     """Look at data as ``prepare_sft`` with ``on_bad_row="skip"`` would, without writing anything.
 
@@ -159,7 +159,7 @@ def preview(
         config: the same options are used as by ``prepare_sft``, except for ``on_bad_row``.
         num_rows: how many of the rows that are trained on to keep in full; with 0 there are no examples either.
         rows: keep these instead: numbers, counted from 0 over all files, or ``file:line``.
-        progress: called with the rows done, about ten times a second and at the end.
+        progress: called with the rows and tokens done, about ten times a second and at the end.
 
     Raises:
         DataError: a file cannot be read or is empty, or no format fits the rows.
@@ -167,12 +167,8 @@ def preview(
         UsageError: there is no such row.
     """
     preparer = tokenizer.preparer(config)
-    files, held = resolve_data(data)
-    asked = [str(row) for row in rows]
-    if held is None:
-        seen = preparer.survey_files(files, num_rows, asked, progress)
-    else:
-        seen = preparer.survey_rows(held, "row", num_rows, asked, progress)
+    sources, _ = resolve_data(data)
+    seen = preparer.survey(sources, num_rows, [str(row) for row in rows], progress)
     return _read(json.loads(seen))
 
 
