@@ -7,7 +7,7 @@
 
 use crate::conversation::Message;
 use crate::error::{Error, Kind, Result};
-use crate::template::{GENERATION, Template};
+use crate::template::{GENERATION, Given, RenderOptions, Template, message};
 use serde_json::{Map, Value};
 use std::ops::Range;
 
@@ -45,8 +45,8 @@ impl Chat {
     #[must_use]
     pub fn new(template: Template, control: Vec<String>) -> Self {
         let probe = [Message::text("user", "x").fields];
-        let plain = template.render(&probe, false);
-        let prompted = template.render(&probe, true);
+        let plain = template.render(&probe, &RenderOptions::default());
+        let prompted = template.render(&probe, &RenderOptions { add_generation_prompt: true, ..Default::default() });
         let header = match (plain, prompted) {
             (Ok(plain), Ok(prompted)) => prompted.strip_prefix(plain.as_str()).unwrap_or("").to_owned(),
             _ => String::new(),
@@ -69,10 +69,12 @@ impl Chat {
             return Err(Error::data(format!("a conversation has more than {MAX_MESSAGES} messages")));
         }
         let plain: Vec<&Map<String, Value>> = messages.iter().map(|message| &message.fields).collect();
-        let text = self.template.render(&plain, false)?;
+        let given = Given::new(None, None, &Map::new())?;
+        let values = |all: &[Map<String, Value>]| all.iter().map(|m| message(m, &|_| None)).collect::<Vec<_>>();
+        let text = self.template.render(plain, &RenderOptions::default())?;
         let marked: Vec<Map<String, Value>> =
             messages.iter().enumerate().map(|(index, message)| marked(index, message)).collect();
-        let marked = self.template.render_marked(&marked)?;
+        let marked = self.template.render_values(values(&marked), &given, false, true)?;
         let marks = Marks::read(&marked, messages.len())?;
         if marks.text != text {
             return Err(Error::new(Kind::Mask, "this template's turns cannot be marked")
@@ -136,7 +138,7 @@ impl Chat {
         }
         // No header, or another one for this turn: what the template writes when asked to let the model speak here.
         let before: Vec<&Map<String, Value>> = messages[..index].iter().map(|message| &message.fields).collect();
-        if let Ok(prefix) = self.template.render(&before, true)
+        if let Ok(prefix) = self.template.render(before, &RenderOptions { add_generation_prompt: true, ..Default::default() })
             && text.starts_with(&prefix)
             && (gap.start..=gap.end).contains(&prefix.len())
         {

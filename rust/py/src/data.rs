@@ -8,6 +8,7 @@ use alignite_data::prepared;
 use alignite_data::rows::parse;
 use alignite_data::source::Source;
 use alignite_data::survey::Wanted;
+use alignite_data::template::RenderOptions;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
@@ -136,15 +137,26 @@ impl Preparer {
     }
 
     /// The chat template's text of a JSON list of messages.
-    #[pyo3(signature = (messages_json, add_generation_prompt=false))]
-    fn render(&self, py: Python<'_>, messages_json: &str, add_generation_prompt: bool) -> PyResult<String> {
+    ///
+    /// `options_json` may hold `add_generation_prompt`, `continue_final_message` (the name of a field), `tools`,
+    /// `documents` and `variables`.
+    #[pyo3(signature = (messages_json, add_generation_prompt=false, options_json="{}"))]
+    fn render(
+        &self,
+        py: Python<'_>,
+        messages_json: &str,
+        add_generation_prompt: bool,
+        options_json: &str,
+    ) -> PyResult<String> {
         let text = detached(py, || {
-            let messages: serde_json::Value = serde_json::from_str(messages_json)
-                .map_err(|e| alignite_data::error::Error::data("the messages are not JSON").because(e))?;
-            let chat = self.inner.encoder().chat().ok_or_else(|| {
-                alignite_data::error::Error::new(alignite_data::error::Kind::Template, "there is no chat template")
-            })?;
-            chat.template().render(&messages, add_generation_prompt)
+            use alignite_data::error::{Error, Kind};
+            let messages: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(messages_json)
+                .map_err(|e| Error::data("the messages are not a JSON list of objects").because(e))?;
+            let mut options: RenderOptions = serde_json::from_str(options_json)
+                .map_err(|e| Error::new(Kind::Usage, "the render options cannot be read").because(e))?;
+            options.add_generation_prompt |= add_generation_prompt;
+            let chat = self.inner.encoder().chat().ok_or_else(|| Error::new(Kind::Template, "there is no chat template"))?;
+            chat.template().render(&messages, &options)
         })?;
         text.map_err(|error| from_data(py, &error))
     }
