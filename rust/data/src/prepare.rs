@@ -7,7 +7,7 @@ pub(crate) use report::how;
 pub use report::{Count, Report};
 use staging::{Staging, check_target};
 
-use crate::chat::Chat;
+use crate::chat::{Chat, MaskOptions};
 use crate::conversation::Format;
 use crate::encode::{Encoded, Encoder, IGNORE, Outcome};
 use crate::error::{Error, Kind, Result};
@@ -53,6 +53,9 @@ pub struct Options {
     pub template_date: (i32, u32, u32),
     /// The token that ends raw text.
     pub eos_token: Option<String>,
+    /// Which parts of a turn are scored.
+    #[serde(default)]
+    pub mask: MaskOptions,
     /// Threads; 0 means all cores. Does not change the result.
     #[serde(default, skip_serializing)]
     pub num_threads: usize,
@@ -106,7 +109,7 @@ impl Preparer {
         }
         let make_chat = |control: Vec<String>| match template {
             Some(source) => {
-                Template::new(source, special_tokens, options.template_date).map(|t| Some(Chat::new(t, control)))
+                Template::new(source, special_tokens, options.template_date).map(|t| Some(Chat::new(t, control, options.mask.clone())))
             }
             None if options.apply_chat_template => {
                 Err(Error::new(Kind::Template, "the model folder has no chat template")

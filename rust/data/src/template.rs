@@ -95,6 +95,11 @@ impl Given {
     }
 }
 
+/// JSON as the template sees it.
+pub(crate) fn to_value(json: &Json) -> Value {
+    values::value(json)
+}
+
 /// A message as the template sees it; `replaced` may give other values for its fields.
 pub(crate) fn message(fields: &Map<String, Json>, replaced: &dyn Fn(&str) -> Option<Value>) -> Value {
     values::message(fields, replaced)
@@ -175,6 +180,9 @@ impl Template {
     ) -> Result<String> {
         let given = Given::new(options.tools.as_ref(), options.documents.as_ref(), &options.variables)?;
         let mut messages: Vec<&Map<String, Json>> = messages.into_iter().collect();
+        if messages.is_empty() {
+            return Err(Error::data("a conversation has no messages"));
+        }
         let Some(field) = &options.continue_final_message else {
             let values = messages.into_iter().map(|fields| message(fields, &|_| None)).collect();
             return self.render_values(values, &given, options.add_generation_prompt, false);

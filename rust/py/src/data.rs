@@ -1,11 +1,15 @@
 //! The data path as Python sees it.
 
 use crate::errors::{detached, from_data};
+use alignite_data::chat::Chat;
+use alignite_data::conversation::{Format, Message};
 use alignite_data::encode::Outcome;
+use alignite_data::error::{Error, Kind};
 use alignite_data::order::Permutation;
 use alignite_data::prepare;
 use alignite_data::prepared;
 use alignite_data::rows::parse;
+use alignite_data::record::Context;
 use alignite_data::source::Source;
 use alignite_data::survey::Wanted;
 use alignite_data::template::RenderOptions;
@@ -149,16 +153,62 @@ impl Preparer {
         options_json: &str,
     ) -> PyResult<String> {
         let text = detached(py, || {
-            use alignite_data::error::{Error, Kind};
             let messages: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(messages_json)
                 .map_err(|e| Error::data("the messages are not a JSON list of objects").because(e))?;
             let mut options: RenderOptions = serde_json::from_str(options_json)
                 .map_err(|e| Error::new(Kind::Usage, "the render options cannot be read").because(e))?;
             options.add_generation_prompt |= add_generation_prompt;
-            let chat = self.inner.encoder().chat().ok_or_else(|| Error::new(Kind::Template, "there is no chat template"))?;
-            chat.template().render(&messages, &options)
+            chat(&self.inner)?.template().render(&messages, &options)
         })?;
         text.map_err(|error| from_data(py, &error))
+    }
+
+    /// What is scored in a conversation: its text, and (start, end, weight) of the scored parts, in characters.
+    ///
+    /// `options_json` may hold `tools`, `documents` and `variables`.
+    #[pyo3(signature = (messages_json, options_json="{}"))]
+    fn scored(
+        &self,
+        py: Python<'_>,
+        messages_json: &str,
+        options_json: &str,
+    ) -> PyResult<(String, Vec<(usize, usize, f32)>)> {
+        let found = detached(py, || {
+            let (messages, context) = (messages(messages_json)?, context(options_json)?);
+            let rendered = chat(&self.inner)?.render(&messages, &context)?;
+            let spans = rendered.scored.iter().map(|span| {
+                let start = rendered.text[..span.range.start].chars().count();
+                (start, start + rendered.text[span.range.clone()].chars().count(), span.weight)
+            });
+            let spans = spans.collect();
+            Ok((rendered.text, spans))
+        })?;
+        found.map_err(|error| from_data(py, &error))
+    }
+
+    /// A prompt's text, up to where the model starts to speak, and what it must emit to give this reply.
+    ///
+    /// `options_json` as for `scored`.
+    #[pyo3(signature = (prompt_json, reply_json, options_json="{}"))]
+    fn render_reply(
+        &self,
+        py: Python<'_>,
+        prompt_json: &str,
+        reply_json: &str,
+        options_json: &str,
+    ) -> PyResult<(String, String)> {
+        let made = detached(py, || {
+            let (prompt, reply) = (messages(prompt_json)?, messages(reply_json)?);
+            let reply = chat(&self.inner)?.render_reply(&prompt, &reply, &context(options_json)?)?;
+            Ok((reply.prompt_text, reply.reply_text))
+        })?;
+        made.map_err(|error| from_data(py, &error))
+    }
+
+    /// Whether the chat template is rendered here, and how many renders went to jinja2.
+    fn renders(&self) -> (bool, u64) {
+        let template = self.inner.encoder().chat().map(|chat| chat.template());
+        template.map_or((true, 0), |template| (template.is_native(), template.outside_count()))
     }
 
     /// Ids of a text as it stands; the text of a control token becomes that token.
@@ -173,6 +223,22 @@ impl Preparer {
     fn decode(&self, py: Python<'_>, ids: Vec<u32>, skip_special_tokens: bool) -> PyResult<String> {
         detached(py, || self.inner.encoder().decode(&ids, skip_special_tokens))?.map_err(|error| from_data(py, &error))
     }
+}
+
+fn chat(preparer: &prepare::Preparer) -> Result<&Chat, Error> {
+    preparer.encoder().chat().ok_or_else(|| Error::new(Kind::Template, "there is no chat template"))
+}
+
+fn messages(json: &str) -> Result<Vec<Message>, Error> {
+    let list = serde_json::from_str(json).map_err(|e| Error::data("the messages are not JSON").because(e))?;
+    let row = serde_json::Map::from_iter([("messages".to_owned(), list)]);
+    Format::Messages.read(&row)
+}
+
+fn context(json: &str) -> Result<Context, Error> {
+    let options: RenderOptions = serde_json::from_str(json)
+        .map_err(|e| Error::new(Kind::Usage, "the render options cannot be read").because(e))?;
+    Ok(Context { tools: options.tools, documents: options.documents, variables: options.variables })
 }
 
 fn optional(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
