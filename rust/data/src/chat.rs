@@ -1,28 +1,68 @@
 //! Conversations to text, with the parts of the text that the model must emit.
 //!
-//! No `{% generation %}` tag is needed. Every message's content is wrapped in private-use characters, the template is
+//! No `{% generation %}` tag is needed. What messages say is wrapped in private-use characters, the template is
 //! rendered with and without them, and the two must agree once the marks are taken out. What lies between the
-//! generation prompt before an assistant's content and the first control token after it is what the model must emit.
-//! Nothing is ever searched for inside a content, which may hold anything.
+//! generation prompt before an assistant's first word and the end token after its last is what the model must emit.
+//! Nothing is ever searched for inside what a message says, which may hold anything.
+
+mod marks;
+mod turns;
 
 use crate::conversation::Message;
 use crate::error::{Error, Kind, Result};
-use crate::template::{GENERATION, Template};
-use serde_json::{Map, Value};
+use crate::record::Context;
+use crate::template::{Given, Template, is_space, message};
+use marks::{LEVELS, Marks, Part};
+pub use marks::holds_marks;
+use minijinja::value::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use std::ops::Range;
+use turns::{End, Turns};
 
-const OPEN: char = '\u{10F8F1}';
-const CLOSE: char = '\u{10F8F2}';
-const INDEX: u32 = 0x10_0000;
 const MAX_MESSAGES: usize = 30_000;
 
+/// Which parts of a turn are scored beside what the assistant says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaskOptions {
+    /// The header that opens the turn, such as `<|im_start|>assistant`.
+    pub train_on_header: bool,
+    /// What the generation prompt writes in the model's name, such as `<think>`.
+    pub train_on_think_prefill: bool,
+    /// The token that ends the turn.
+    pub train_on_end_token: bool,
+    /// Only the last turn of a conversation.
+    pub train_on_last_turn_only: bool,
+}
+
+impl Default for MaskOptions {
+    fn default() -> Self {
+        Self {
+            train_on_header: false,
+            train_on_think_prefill: false,
+            train_on_end_token: true,
+            train_on_last_turn_only: false,
+        }
+    }
+}
+
+/// A scored part of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Span {
+    /// Bytes of the text.
+    pub range: Range<usize>,
+    /// What its tokens' losses are multiplied by.
+    pub weight: f32,
+}
+
 /// A rendered conversation. Ranges are bytes of `text`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rendered {
     /// What the tokenizer sees.
     pub text: String,
     /// What the model must emit, in order; `ends` says where each turn is over.
-    pub scored: Vec<Range<usize>>,
+    pub scored: Vec<Span>,
     /// The end of each scored turn, terminator included.
     pub ends: Vec<usize>,
     /// The messages' contents, in the order of the text.
@@ -31,27 +71,44 @@ pub struct Rendered {
     pub speakers: Vec<usize>,
 }
 
+/// A prompt and the reply to it. Ranges are bytes of the prompt's text and the reply's text as one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// The rendered prompt, up to where the model starts to speak.
+    pub prompt_text: String,
+    /// What the model must emit after it, the token that ends it included.
+    pub reply_text: String,
+    /// What is scored: in a reply of several messages, the assistant's.
+    pub scored: Vec<Span>,
+    /// The messages' contents, in the order of the text.
+    pub contents: Vec<Range<usize>>,
+    /// Which message, of the prompt's and then the reply's, each of `contents` is.
+    pub speakers: Vec<usize>,
+}
+
 /// Renders conversations with one template.
 pub struct Chat {
     template: Template,
-    /// What the template writes before the model speaks; empty when it writes nothing.
-    header: String,
-    /// Texts of the control tokens.
-    control: Vec<String>,
+    turns: Turns,
+    mask: MaskOptions,
+}
+
+/// One conversation while its turns are found.
+struct Work<'a> {
+    chat: &'a Chat,
+    messages: &'a [Message],
+    given: &'a Given,
+    text: &'a str,
+    /// Every marked place, in order: of which message, which part, and where.
+    places: Vec<(usize, Part, Range<usize>)>,
 }
 
 impl Chat {
     /// A renderer; `control` are the texts of the tokenizer's special tokens.
     #[must_use]
-    pub fn new(template: Template, control: Vec<String>) -> Self {
-        let probe = [Message::text("user", "x").fields];
-        let plain = template.render(&probe, false);
-        let prompted = template.render(&probe, true);
-        let header = match (plain, prompted) {
-            (Ok(plain), Ok(prompted)) => prompted.strip_prefix(plain.as_str()).unwrap_or("").to_owned(),
-            _ => String::new(),
-        };
-        Self { template, header, control }
+    pub fn new(template: Template, control: Vec<String>, mask: MaskOptions) -> Self {
+        let turns = Turns::learn(&template, control);
+        Self { template, turns, mask }
     }
 
     /// The template.
@@ -63,188 +120,275 @@ impl Chat {
     /// The text of a conversation and what is scored in it.
     ///
     /// # Errors
-    /// The template fails; or the scored parts cannot be told exactly.
-    pub fn render(&self, messages: &[Message]) -> Result<Rendered> {
-        if messages.len() > MAX_MESSAGES {
-            return Err(Error::data(format!("a conversation has more than {MAX_MESSAGES} messages")));
+    /// The template fails, or leaves out what an assistant says; or the scored parts cannot be told exactly.
+    pub fn render(&self, messages: &[Message], context: &Context) -> Result<Rendered> {
+        if messages.is_empty() || messages.len() > MAX_MESSAGES {
+            return Err(Error::data(format!("a conversation has {} messages, not 1 to {MAX_MESSAGES}", messages.len())));
         }
-        let plain: Vec<&Map<String, Value>> = messages.iter().map(|message| &message.fields).collect();
-        let text = self.template.render(&plain, false)?;
-        let marked: Vec<Map<String, Value>> =
-            messages.iter().enumerate().map(|(index, message)| marked(index, message)).collect();
-        let marked = self.template.render_marked(&marked)?;
-        let marks = Marks::read(&marked, messages.len())?;
-        if marks.text != text {
-            return Err(Error::new(Kind::Mask, "this template's turns cannot be marked")
-                .because("it renders a conversation differently when its contents are marked")
-                .fix("use a template with {% generation %} around what the assistant says, or train on raw text"));
+        let weights = messages.iter().map(weight).collect::<Result<Vec<f32>>>()?;
+        let given = Given::of(context)?;
+        let mut text = self.template.render_values(plain(messages), &given, false, false)?;
+        let (marks, generated) = self.marked(messages, &given, &text)?;
+        let contents = marks.contents();
+        let work = Work::new(self, messages, &given, &text, &marks);
+        let mut turns: Vec<usize> = (0..messages.len()).filter(|&index| weights[index] > 0.0).collect();
+        if self.mask.train_on_last_turn_only {
+            turns.drain(..turns.len().saturating_sub(1));
         }
-        let mut rendered =
-            Rendered { text, scored: Vec::new(), ends: Vec::new(), contents: Vec::new(), speakers: Vec::new() };
-        let mut order: Vec<usize> = (0..messages.len()).filter(|&index| marks.contents[index].is_some()).collect();
-        order.sort_by_key(|&index| marks.contents[index].as_ref().map(|range| range.start));
-        rendered.contents = order.iter().filter_map(|&index| marks.contents[index].clone()).collect();
-        for (index, message) in messages.iter().enumerate() {
-            if message.role != "assistant" || !message.scored {
-                continue;
-            }
-            let Some(content) = marks.contents[index].clone() else {
-                return Err(Error::new(Kind::Mask, "an assistant's turn cannot be marked").because(
-                    if message.content.is_none() {
-                        "it has no content (tool calls alone are not scored yet)"
-                    } else {
-                        "the template leaves it out or writes it twice"
-                    },
-                ));
-            };
-            let place = order.iter().position(|&other| other == index).unwrap_or(0);
-            let after_previous = if place == 0 { 0 } else { rendered.contents[place - 1].end };
-            let before_next = rendered.contents.get(place + 1).map_or(rendered.text.len(), |next| next.start);
-            let start = self.turn_start(&rendered.text, messages, index, after_previous..content.start)?;
-            let end = self.turn_end(&rendered.text, content.end..before_next)?;
-            if let Some(name) = tool_name(message)
-                && rendered.text[end..before_next].contains(name)
-            {
-                return Err(Error::new(Kind::Mask, "an assistant's tool calls cannot be marked")
-                    .because("the template writes a control token between the content and the calls"));
-            }
-            if rendered.ends.last().is_some_and(|&last| last > start) {
+        let (mut scored, mut ends, mut addition) = (Vec::<Span>::new(), Vec::<usize>::new(), None);
+        for index in turns {
+            let turn = work.turn(index)?;
+            if ends.last().is_some_and(|&last| last > turn.start) {
                 return Err(Error::new(Kind::Mask, "two assistant turns overlap in the rendered text"));
             }
-            rendered.scored.push(start..end);
-            rendered.ends.push(end);
+            let end = match turn.end {
+                End::At(end) => end,
+                End::Open if self.mask.train_on_end_token => {
+                    // Nothing ends this template's last turn but the next message, so its first token is added.
+                    let token = self.next_token(messages, &given, &text)?;
+                    let end = text.len()..text.len() + token.len();
+                    addition = Some(token);
+                    end
+                }
+                End::Open => text.len()..text.len(),
+                End::Missing => return Err(no_end()),
+            };
+            ends.push(end.end);
+            let stop = if self.mask.train_on_end_token { end.end } else { end.start };
+            scored.push(Span { range: turn.start..stop, weight: weights[index] });
         }
-        if self.template.has_generation() && !rendered.scored.is_empty() {
-            rendered.scored = intersect(&rendered.scored, &marks.generated);
-            if rendered.scored.is_empty() {
+        if self.template.has_generation() && !scored.is_empty() {
+            scored = intersect(&scored, &generated, text.len());
+            if scored.is_empty() {
                 return Err(Error::new(
                     Kind::Mask,
                     "the template's {% generation %} tags hold none of the assistant's turns",
                 ));
             }
         }
-        rendered.speakers = order;
-        Ok(rendered)
+        drop(work);
+        text.push_str(addition.as_deref().unwrap_or(""));
+        let (speakers, contents) = contents.into_iter().unzip();
+        Ok(Rendered { text, scored, ends, contents, speakers })
+    }
+
+    /// The text of a prompt as the model sees it before it replies, and what it must emit.
+    ///
+    /// # Errors
+    /// As [`Chat::render`]; or the template writes the prompt otherwise when a reply follows.
+    pub fn render_reply(&self, prompt: &[Message], reply: &[Message], context: &Context) -> Result<Reply> {
+        let given = Given::of(context)?;
+        let prompt_text = self.template.render_values(plain(prompt), &given, true, false)?;
+        let mut all = prompt.to_vec();
+        all.iter_mut().for_each(|message| message.scored = false);
+        all.extend(reply.iter().cloned());
+        let rendered = self.render(&all, context)?;
+        let rest = rendered.text.strip_prefix(prompt_text.as_str());
+        let end = rendered.ends.last().copied();
+        let (Some(_), Some(end)) = (rest, end.filter(|&end| end >= prompt_text.len())) else {
+            return Err(Error::new(Kind::Mask, "the reply cannot be told from its prompt").because(if rest.is_none() {
+                "the template writes the prompt otherwise when a reply follows"
+            } else {
+                "the reply has no scored assistant turn"
+            }));
+        };
+        let reply_text = rendered.text[prompt_text.len()..end].to_owned();
+        let mut scored = rendered.scored;
+        scored.iter_mut().for_each(|span| span.range.end = span.range.end.min(end));
+        let kept = |range: &Range<usize>| range.end <= end;
+        let (contents, speakers) =
+            rendered.contents.into_iter().zip(rendered.speakers).filter(|(range, _)| kept(range)).unzip();
+        Ok(Reply { prompt_text, reply_text, scored, contents, speakers })
+    }
+
+    /// The marks of a conversation that is rendered as `text`, and what the generation tags hold.
+    fn marked(&self, messages: &[Message], given: &Given, text: &str) -> Result<(Marks, Vec<Range<usize>>)> {
+        let mut failure = None;
+        for level in LEVELS {
+            let (mut marks, values) = Marks::put(messages, level)?;
+            match self.template.render_values(values, given, false, true).and_then(|marked| marks.read(&marked)) {
+                Ok((found, generated)) if found == text => return Ok((marks, generated)),
+                Ok(_) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        let why = match failure {
+            Some(error) => error.why.unwrap_or(error.what),
+            None => "it renders a conversation differently when its contents are marked".into(),
+        };
+        Err(Error::new(Kind::Mask, "this template's turns cannot be marked")
+            .because(why)
+            .fix("use a template that writes contents as they are, or train on raw text"))
+    }
+
+    /// The first token of a user's message that follows.
+    fn next_token(&self, messages: &[Message], given: &Given, text: &str) -> Result<String> {
+        let mut longer = plain(messages);
+        longer.extend(plain(&[Message::text("user", "x")]));
+        let longer = self.template.render_values(longer, given, false, false)?;
+        self.turns.next_token(text, &longer).ok_or_else(no_end)
+    }
+}
+
+fn no_end() -> Error {
+    Error::new(Kind::Mask, "the template writes no end token after an assistant's turn")
+        .because("a model trained on it would not learn to stop")
+        .fix("add the end-of-turn token to the chat template, as one of the tokenizer's special tokens")
+}
+
+fn plain(messages: &[Message]) -> Vec<Value> {
+    messages.iter().map(|from| message(&from.fields, &|_| None)).collect()
+}
+
+/// What a message's losses are multiplied by: 0 when it is not scored.
+fn weight(message: &Message) -> Result<f32> {
+    let train = match message.fields.get("train") {
+        None => true,
+        Some(Json::Bool(train)) => *train,
+        Some(other) => return Err(Error::data(format!("train is {other}, not true or false"))),
+    };
+    #[allow(clippy::cast_possible_truncation)]
+    let weight = match message.fields.get("weight") {
+        None => 1.0,
+        Some(given) => {
+            let weight = given.as_f64().map(|weight| weight as f32).filter(|weight| weight.is_finite() && *weight >= 0.0);
+            weight.ok_or_else(|| Error::data(format!("weight is {given}, not a number of at least 0")))?
+        }
+    };
+    Ok(if message.role == "assistant" && message.scored && train { weight } else { 0.0 })
+}
+
+/// Where a turn starts, as its mask has it, and how it ends.
+struct Turn {
+    start: usize,
+    end: End,
+}
+
+impl<'a> Work<'a> {
+    fn new(chat: &'a Chat, messages: &'a [Message], given: &'a Given, text: &'a str, marks: &Marks) -> Self {
+        let mut places: Vec<(usize, Part, Range<usize>)> = marks
+            .leaves
+            .iter()
+            .flat_map(|leaf| leaf.places.iter().map(|place| (leaf.message, leaf.part, place.clone())))
+            .collect();
+        places.sort_by_key(|(_, _, place)| (place.start, place.end));
+        Self { chat, messages, given, text, places }
+    }
+
+    fn turn(&self, index: usize) -> Result<Turn> {
+        let message = &self.messages[index];
+        let calls = calls(message);
+        let first = self.places.iter().position(|(of, ..)| *of == index);
+        let last = self.places.iter().rposition(|(of, ..)| *of == index);
+        if !self.places.iter().any(|(of, part, _)| *of == index && *part == Part::Content)
+            && message.content.as_deref().is_some_and(|content| !content.chars().all(is_space))
+        {
+            return Err(Error::new(Kind::Template, "the chat template leaves out what an assistant says")
+                .because("it may want contents as lists of parts, for images")
+                .fix("use a template that writes contents that are strings"));
+        }
+        let (start, after) = match (first, last) {
+            (Some(first), Some(last)) => {
+                if self.places[first..=last].iter().any(|(of, ..)| *of != index) {
+                    return Err(Error::new(Kind::Mask, "an assistant's turn cannot be marked")
+                        .because("the template writes it in several places"));
+                }
+                let previous = first.checked_sub(1).map_or(0, |before| self.places[before].2.end);
+                let start = self.start(index, previous..self.places[first].2.start)?;
+                (start, self.places[last].2.end)
+            }
+            _ => {
+                let from = self.places.iter().rfind(|(of, ..)| *of < index).map_or(0, |(_, _, place)| place.end);
+                let until = self.places.iter().find(|(of, ..)| *of > index).map_or(self.text.len(), |(_, _, at)| at.start);
+                let start = self.start_by_history(index, from..until)?;
+                (start, start)
+            }
+        };
+        let next = self.places.iter().find(|(of, _, place)| *of != index && place.start >= after);
+        let until = next.map_or(self.text.len(), |(_, _, place)| place.start);
+        let rest = &self.text[after..until];
+        let is_last = next.is_none() && index + 1 == self.messages.len();
+        let end = match self.chat.turns.end(rest, !calls.is_empty(), is_last) {
+            End::At(at) => End::At(after + at.start..after + at.end),
+            other => other,
+        };
+        let stop = match &end {
+            End::At(at) => at.start,
+            End::Open => self.text.len(),
+            End::Missing => return Err(no_end()),
+        };
+        if let Some(name) = calls.iter().find(|name| !self.text[start..stop].contains(**name)) {
+            return Err(Error::new(Kind::Mask, "an assistant's tool calls cannot be marked")
+                .because(format!("the template does not write the call of {name:?} before the turn's end")));
+        }
+        Ok(Turn { start, end })
     }
 
     /// Where the model starts to speak: the end of the generation prompt, found in template text only.
-    fn turn_start(&self, text: &str, messages: &[Message], index: usize, gap: Range<usize>) -> Result<usize> {
-        if !self.header.is_empty()
-            && let Some(found) = text[gap.clone()].rfind(&self.header)
+    fn start(&self, index: usize, gap: Range<usize>) -> Result<usize> {
+        let Turns { prompt, header, .. } = &self.chat.turns;
+        let within = &self.text[gap.clone()];
+        let mask = &self.chat.mask;
+        if !prompt.is_empty()
+            && let Some(found) = within.rfind(prompt.as_str())
         {
-            return Ok(gap.start + found + self.header.len());
+            let at = gap.start + found;
+            return Ok(if mask.train_on_header {
+                at
+            } else if mask.train_on_think_prefill && prompt.starts_with(header.as_str()) && !header.is_empty() {
+                at + header.len()
+            } else {
+                at + prompt.len()
+            });
         }
-        // No header, or another one for this turn: what the template writes when asked to let the model speak here.
-        let before: Vec<&Map<String, Value>> = messages[..index].iter().map(|message| &message.fields).collect();
-        if let Ok(prefix) = self.template.render(&before, true)
-            && text.starts_with(&prefix)
-            && (gap.start..=gap.end).contains(&prefix.len())
+        if !header.is_empty()
+            && let Some(found) = within.rfind(header.as_str())
         {
-            return Ok(prefix.len());
+            return Ok(gap.start + found + if mask.train_on_header { 0 } else { header.len() });
+        }
+        self.start_by_history(index, gap)
+    }
+
+    /// The same, told from what the template writes when asked to let the model speak here.
+    fn start_by_history(&self, index: usize, gap: Range<usize>) -> Result<usize> {
+        let Turns { prompt, header, .. } = &self.chat.turns;
+        let before = self.chat.template.render_values(plain(&self.messages[..index]), self.given, true, false);
+        if let Ok(history) = before {
+            let shorter = history.strip_suffix(prompt.as_str()).map(|start| start.len() + header.len());
+            for length in [Some(history.len()), shorter].into_iter().flatten() {
+                if self.text.get(..length).is_some_and(|text| history.starts_with(text))
+                    && (gap.start..=gap.end).contains(&length)
+                {
+                    return Ok(length);
+                }
+            }
         }
         Err(Error::new(Kind::Mask, "the start of an assistant's turn cannot be told")
             .because("neither the template's generation prompt nor the rendered history leads up to it")
             .fix("check that the template supports add_generation_prompt"))
     }
-
-    /// Where the turn is over: after the first control token that follows the content.
-    fn turn_end(&self, text: &str, gap: Range<usize>) -> Result<usize> {
-        let after = &text[gap.clone()];
-        // Of two tokens at one place the longer is the one that the tokenizer takes.
-        let found = self
-            .control
-            .iter()
-            .filter_map(|token| after.find(token.as_str()).map(|at| (at, std::cmp::Reverse(token.len()))))
-            .min();
-        match found {
-            Some((at, std::cmp::Reverse(length))) => Ok(gap.start + at + length),
-            None => Err(Error::new(Kind::Mask, "the template writes no end token after an assistant's turn")
-                .because("a model trained on it would not learn to stop")
-                .fix("add the end-of-turn token to the chat template, as one of the tokenizer's special tokens")),
-        }
-    }
 }
 
-/// The name of the first function that a message calls.
-fn tool_name(message: &Message) -> Option<&str> {
-    let call = message.fields.get("tool_calls")?.get(0)?;
-    call.get("function").unwrap_or(call).get("name")?.as_str().filter(|name| !name.is_empty())
+/// The names of the functions that a message calls.
+fn calls(message: &Message) -> Vec<&str> {
+    let calls = message.fields.get("tool_calls").and_then(Json::as_array);
+    let named = calls.into_iter().flatten().map(|call| call.get("function").unwrap_or(call));
+    named.map(|call| call.get("name").and_then(Json::as_str).unwrap_or("")).collect()
 }
 
-fn marked(index: usize, message: &Message) -> Map<String, Value> {
-    let mut fields = message.fields.clone();
-    if let Some(content) = &message.content {
-        // Inside the outer white space, so that a template that trims the content trims the same.
-        let core = content.trim();
-        let lead = content.len() - content.trim_start().len();
-        let mark = char::from_u32(INDEX + u32::try_from(index).unwrap_or(0)).unwrap_or(OPEN);
-        let (before, after) =
-            if core.is_empty() { ("", content.as_str()) } else { (&content[..lead], &content[lead + core.len()..]) };
-        fields.insert("content".into(), format!("{before}{OPEN}{mark}{core}{CLOSE}{mark}{after}").into());
-    }
-    fields
-}
-
-struct Marks {
-    text: String,
-    /// By message; None where the marks do not stand exactly once.
-    contents: Vec<Option<Range<usize>>>,
-    generated: Vec<Range<usize>>,
-}
-
-impl Marks {
-    fn read(marked: &str, count: usize) -> Result<Self> {
-        let mut text = String::with_capacity(marked.len());
-        let mut starts = vec![Vec::new(); count];
-        let mut ends = vec![Vec::new(); count];
-        let mut generated = Vec::new();
-        let mut generation_start = None;
-        let mut chars = marked.chars();
-        let broken =
-            || Error::new(Kind::Mask, "this template's turns cannot be marked").because("it takes contents apart");
-        while let Some(c) = chars.next() {
-            match c {
-                OPEN | CLOSE => {
-                    let index =
-                        chars.next().and_then(|mark| (mark as u32).checked_sub(INDEX)).ok_or_else(broken)? as usize;
-                    let list = if c == OPEN { &mut starts } else { &mut ends };
-                    list.get_mut(index).ok_or_else(broken)?.push(text.len());
-                }
-                c if c == GENERATION.0 => generation_start = Some(text.len()),
-                c if c == GENERATION.1 => generated.extend(generation_start.take().map(|start| start..text.len())),
-                c => text.push(c),
-            }
-        }
-        let contents = starts
-            .iter()
-            .zip(&ends)
-            .map(|(start, end)| match (start.as_slice(), end.as_slice()) {
-                (&[start], &[end]) if start <= end => Some(start..end),
-                _ => None,
-            })
-            .collect();
-        Ok(Self { text, contents, generated })
-    }
-}
-
-fn intersect(spans: &[Range<usize>], with: &[Range<usize>]) -> Vec<Range<usize>> {
+/// Scored parts inside of the tagged ones; what was added behind the text's end stays.
+fn intersect(spans: &[Span], with: &[Range<usize>], length: usize) -> Vec<Span> {
     let mut all = Vec::new();
     for span in spans {
         for other in with {
-            let both = span.start.max(other.start)..span.end.min(other.end);
+            let end = if other.end == length { usize::MAX } else { other.end };
+            let both = span.range.start.max(other.start)..span.range.end.min(end);
             if both.start < both.end {
-                all.push(both);
+                all.push(Span { range: both, weight: span.weight });
             }
         }
     }
     all
-}
-
-/// Whether a text holds one of the characters that marks are made of.
-#[must_use]
-pub fn holds_marks(text: &str) -> bool {
-    // All of them start with the UTF-8 lead byte of planes 16 and up, which text hardly ever holds.
-    text.bytes().any(|byte| byte == 0xF4) && text.chars().any(|c| c as u32 >= INDEX)
 }
 
 #[cfg(test)]
@@ -256,12 +400,13 @@ mod tests {
 
     fn chat(source: &str) -> Chat {
         let template = Template::new(source, BTreeMap::new(), (2026, 1, 1)).unwrap();
-        Chat::new(template, ["<|im_start|>", "<|im_end|>", "</s>", "<e>"].map(String::from).to_vec())
+        let control = ["<|im_start|>", "<|im_end|>", "</s>", "<e>"].map(String::from).to_vec();
+        Chat::new(template, control, MaskOptions::default())
     }
 
     fn scored(source: &str, messages: &[Message]) -> Vec<String> {
-        let rendered = chat(source).render(messages).unwrap();
-        rendered.scored.iter().map(|range| rendered.text[range.clone()].to_owned()).collect()
+        let rendered = chat(source).render(messages, &Context::default()).unwrap();
+        rendered.scored.iter().map(|span| rendered.text[span.range.clone()].to_owned()).collect()
     }
 
     #[test]
@@ -297,7 +442,7 @@ mod tests {
     #[test]
     fn what_cannot_be_told_is_an_error() {
         let messages = [("user", "a"), ("assistant", "b")].map(|(r, c)| Message::text(r, c));
-        let refuse = |source: &str| chat(source).render(&messages).unwrap_err();
+        let refuse = |source: &str| chat(source).render(&messages, &Context::default()).unwrap_err();
         assert!(refuse(&CHATML.replace("<|im_end|>", "")).what.contains("no end token"));
         assert!(refuse(&CHATML.replace("m.content", "m.content | length | string")).kind == Kind::Mask);
         assert!(refuse(&CHATML.replace("m.content", "m.content + m.content")).what.contains("cannot be marked"));

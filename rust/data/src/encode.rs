@@ -1,8 +1,9 @@
 //! Text to ids and labels. A token is scored if and only if it lies wholly inside what the model must emit.
 
-use crate::chat::{Chat, Rendered, holds_marks};
+use crate::chat::{Chat, Rendered, Span, holds_marks};
 use crate::conversation::{Format, Message};
 use crate::error::{Error, Kind, Result};
+use crate::record::Context;
 use serde_json::{Map, Value};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -256,7 +257,7 @@ impl Encoder {
     }
 
     fn conversation(&self, chat: &Chat, messages: &[Message]) -> Result<Kept<Whole>> {
-        let rendered = chat.render(messages)?;
+        let rendered = chat.render(messages, &Context::default())?;
         let control_text = rendered.contents.iter().any(|range| self.holds_control(&rendered.text[range.clone()]));
         let tokens = if control_text {
             match self.piecewise(&rendered)? {
@@ -287,7 +288,8 @@ impl Encoder {
         // The end token is one byte past the text, so that it lies inside the scored part.
         let scored = prompt.len()..text.len() + 1;
         tokens.push(Token { id: eos, range: text.len()..text.len() + 1 });
-        let labels = labels_of(&tokens, std::slice::from_ref(&scored));
+        let span = Span { range: scored.clone(), weight: 1.0 };
+        let labels = labels_of(&tokens, std::slice::from_ref(&span));
         let contents = vec![("prompt".into(), 0..prompt.len()), ("completion".into(), prompt.len()..text.len())];
         Ok(Whole { text, tokens, labels, ends: vec![scored.end], contents, control_text })
     }
@@ -355,8 +357,8 @@ impl Encoder {
 }
 
 /// The id where a token lies wholly inside a scored span, else [`IGNORE`].
-fn labels_of(tokens: &[Token], scored: &[Range<usize>]) -> Vec<i32> {
-    let mut span = scored.iter().peekable();
+fn labels_of(tokens: &[Token], scored: &[Span]) -> Vec<i32> {
+    let mut span = scored.iter().map(|span| &span.range).peekable();
     let mut label = |(index, token): (usize, &Token)| {
         while span.peek().is_some_and(|span| span.end <= token.range.start) {
             span.next();

@@ -2,30 +2,119 @@
 //!
 //! A template comes with a model folder and is untrusted: its size, nesting and chain lengths are checked before it
 //! is parsed (a parser that recurses overflows the stack on 20,000 `not`s), and a render has a budget of steps and of
-//! output bytes.
+//! output bytes. What this engine cannot render, jinja2 does, in a process of its own: see [`Renderer`].
 
 mod functions;
 mod limits;
+mod methods;
+mod rewrite;
+mod values;
 
 use crate::error::{Error, Kind, Result};
+use crate::record::Context;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value};
-use minijinja::{Environment, ErrorKind, State};
-use serde::Serialize;
+use minijinja::value::{Value, ValueKind};
+use minijinja::{Environment, ErrorKind};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+pub(crate) use values::{REASONING, is_space};
 
 const FUEL: u64 = 5_000_000;
 const MAX_OUTPUT: usize = 32 << 20;
+/// What transformers ends a message with to find where it stops; the space tells whether the template trims.
+const CONTINUE: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
-/// Marks around what `{% generation %}` holds; see [`Template::render_marked`].
+/// Marks around what `{% generation %}` holds, when they are asked for.
 pub const GENERATION: (char, char) = ('\u{10F8F3}', '\u{10F8F4}');
+
+/// Renders what the engine here cannot: jinja2 in a process of its own, slower.
+pub trait Renderer: Send + Sync {
+    /// The text for a request: a JSON object with `messages`, `tools`, `documents`, `add_generation_prompt` (a
+    /// boolean), `marked` (a boolean: write [`GENERATION`] around what the tags hold) and `variables` (an object).
+    ///
+    /// # Errors
+    /// The template raises, or exceeds a limit.
+    fn render(&self, request: &str) -> Result<String>;
+}
+
+/// How a conversation is rendered, and what the template is given beside the messages.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RenderOptions {
+    /// Whether the text ends where the model starts to speak.
+    pub add_generation_prompt: bool,
+    /// The field of the last message, `content` as a rule, that the text ends inside of.
+    pub continue_final_message: Option<String>,
+    /// Functions that the model may call, as a list of JSON schemas or that list as a string.
+    pub tools: Option<Json>,
+    /// Documents to answer from.
+    pub documents: Option<Json>,
+    /// Further variables of the template, by name.
+    pub variables: Map<String, Json>,
+}
+
+/// What the template is given beside the messages, converted once for several renders.
+pub(crate) struct Given {
+    tools: Value,
+    documents: Value,
+    variables: Vec<(String, Value)>,
+}
+
+impl Given {
+    pub(crate) fn new(
+        tools: Option<&Json>,
+        documents: Option<&Json>,
+        variables: &Map<String, Json>,
+    ) -> Result<Self> {
+        let parsed;
+        let tools = match tools {
+            Some(Json::String(text)) => {
+                parsed = serde_json::from_str(text).map_err(|e| Error::data("tools are a string, but not JSON").because(e))?;
+                Some(&parsed)
+            }
+            other => other,
+        };
+        for (name, list) in [("tools", tools), ("documents", documents)] {
+            if let Some(list) = list.filter(|list| !list.is_null())
+                && !list.as_array().is_some_and(|items| items.iter().all(Json::is_object))
+            {
+                return Err(Error::data(format!("{name} are not a list of objects")));
+            }
+        }
+        let convert = |json: Option<&Json>| json.map_or(Value::from(()), values::value);
+        let variables = variables.iter().map(|(name, json)| (name.clone(), values::value(json))).collect();
+        Ok(Self { tools: convert(tools), documents: convert(documents), variables })
+    }
+
+    pub(crate) fn of(context: &Context) -> Result<Self> {
+        Self::new(context.tools.as_ref(), context.documents.as_ref(), &context.variables)
+    }
+}
+
+/// JSON as the template sees it.
+pub(crate) fn to_value(json: &Json) -> Value {
+    values::value(json)
+}
+
+/// A message as the template sees it; `replaced` may give other values for its fields.
+pub(crate) fn message(fields: &Map<String, Json>, replaced: &dyn Fn(&str) -> Option<Value>) -> Value {
+    values::message(fields, replaced)
+}
 
 /// A compiled chat template.
 pub struct Template {
-    env: Environment<'static>,
+    /// None when only the renderer outside can render it.
+    env: Option<Environment<'static>>,
+    source: String,
     special_tokens: BTreeMap<String, String>,
     has_generation: bool,
+    outside: Option<Arc<dyn Renderer>>,
+    /// Renders that went outside.
+    outside_count: AtomicU64,
 }
 
 impl Template {
@@ -37,32 +126,29 @@ impl Template {
     /// # Errors
     /// The source is too large, too deep, or not a template.
     pub fn new(source: &str, special_tokens: BTreeMap<String, String>, date: (i32, u32, u32)) -> Result<Self> {
+        Self::open(source, special_tokens, date, None, true)
+    }
+
+    /// As [`Template::new`], with a renderer for what fails here; when `native` is false it renders everything.
+    ///
+    /// # Errors
+    /// As [`Template::new`]; a source that does not compile is an error only when there is no other renderer.
+    pub fn open(
+        source: &str,
+        special_tokens: BTreeMap<String, String>,
+        date: (i32, u32, u32),
+        outside: Option<Arc<dyn Renderer>>,
+        native: bool,
+    ) -> Result<Self> {
         limits::check(source)?;
-        let (source, has_generation) = without_generation_tags(source);
-        let mut env = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        env.set_syntax(syntax.map_err(|e| template_error("the template syntax cannot be set", &e))?);
-        env.set_fuel(Some(FUEL));
-        env.set_recursion_limit(100);
-        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        env.add_filter("tojson", functions::tojson);
-        env.add_test("iterable", |value: &Value| {
-            value.is_undefined() || (!value.is_none() && value.try_iter().is_ok())
-        });
-        env.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        env.add_function("strftime_now", move |format: String| functions::strftime(&format, date));
-        env.add_function("__generation", |state: &mut State, kwargs: Kwargs| {
-            let caller: Value = kwargs.get("caller")?;
-            let body = caller.call(state, &[])?;
-            let marked = state.lookup("__marked").is_some_and(|value| value.is_true());
-            let text = if marked { format!("{}{body}{}", GENERATION.0, GENERATION.1) } else { body.to_string() };
-            Ok::<_, minijinja::Error>(Value::from_safe_string(text))
-        });
-        env.add_template_owned("chat_template", source)
-            .map_err(|e| template_error("the chat template cannot be compiled", &e))?;
-        Ok(Self { env, special_tokens, has_generation })
+        let (rewritten, has_generation) = rewrite::rewrite(source);
+        let env = match environment(rewritten, date) {
+            Ok(env) => Some(env).filter(|_| native || outside.is_none()),
+            Err(_) if outside.is_some() => None,
+            Err(error) => return Err(error),
+        };
+        let source = source.to_owned();
+        Ok(Self { env, source, special_tokens, has_generation, outside, outside_count: AtomicU64::new(0) })
     }
 
     /// Whether the template tags what the model generates.
@@ -71,44 +157,228 @@ impl Template {
         self.has_generation
     }
 
+    /// Whether conversations are rendered here, and not outside of this process.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.env.is_some()
+    }
+
+    /// How many renders went outside of this process.
+    #[must_use]
+    pub fn outside_count(&self) -> u64 {
+        self.outside_count.load(Ordering::Relaxed)
+    }
+
     /// The text of a conversation.
     ///
     /// # Errors
-    /// The template raises, runs out of its budget, or uses something that minijinja lacks.
-    pub fn render(&self, messages: &impl Serialize, add_generation_prompt: bool) -> Result<String> {
-        self.render_with(messages, add_generation_prompt, false)
+    /// The template raises, or runs out of its budget; there is nothing to continue.
+    pub fn render<'m>(
+        &self,
+        messages: impl IntoIterator<Item = &'m Map<String, Json>>,
+        options: &RenderOptions,
+    ) -> Result<String> {
+        let given = Given::new(options.tools.as_ref(), options.documents.as_ref(), &options.variables)?;
+        let mut messages: Vec<&Map<String, Json>> = messages.into_iter().collect();
+        if messages.is_empty() {
+            return Err(Error::data("a conversation has no messages"));
+        }
+        let Some(field) = &options.continue_final_message else {
+            let values = messages.into_iter().map(|fields| message(fields, &|_| None)).collect();
+            return self.render_values(values, &given, options.add_generation_prompt, false);
+        };
+        if options.add_generation_prompt {
+            return Err(Error::new(Kind::Usage, "add_generation_prompt and continue_final_message exclude each other"));
+        }
+        let last = messages.pop().ok_or_else(|| Error::data("there is no message to continue"))?;
+        let (last, said) = self.to_continue(last, field)?;
+        let values = messages.into_iter().chain([&last]).map(|fields| message(fields, &|_| None)).collect();
+        let mut text = self.render_values(values, &given, false, false)?;
+        let swallowed = || {
+            Error::new(Kind::Template, "the final message cannot be continued")
+                .because("the template changes its end or leaves it out")
+        };
+        if !text.contains(said.trim_matches(is_space)) {
+            return Err(swallowed());
+        }
+        let end = text.rfind(CONTINUE.trim_end()).ok_or_else(swallowed)?;
+        let trims = !text[end..].starts_with(CONTINUE);
+        text.truncate(end);
+        if trims {
+            text.truncate(text.trim_end_matches(is_space).len());
+        }
+        Ok(text)
     }
 
-    /// As [`Template::render`], with [`GENERATION`] marks around the tagged parts.
-    ///
-    /// # Errors
-    /// As [`Template::render`].
-    pub fn render_marked(&self, messages: &impl Serialize) -> Result<String> {
-        self.render_with(messages, false, true)
+    /// The message with the mark of its end, and what it says so far.
+    fn to_continue(&self, last: &Map<String, Json>, field: &str) -> Result<(Map<String, Json>, String)> {
+        let nothing = || Error::data(format!("the final message has no {field:?} to continue"));
+        let mut last: Map<String, Json> =
+            last.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())).collect();
+        if let Some(reasoning) = REASONING.iter().find_map(|name| last.get(*name)).cloned() {
+            last.entry("thinking").or_insert_with(|| reasoning.clone());
+            last.insert("reasoning_content".into(), reasoning);
+        }
+        let value = last.get(field).ok_or_else(nothing)?.clone();
+        let fields: Vec<&str> = if REASONING.contains(&field) {
+            REASONING.into_iter().filter(|name| last.get(*name) == Some(&value)).collect()
+        } else {
+            vec![field]
+        };
+        if !fields.iter().any(|name| self.source.contains(name)) {
+            return Err(Error::new(Kind::Template, format!("the chat template does not read {field:?}")));
+        }
+        let said = match value {
+            Json::String(text) => {
+                for name in fields {
+                    last.insert(name.into(), format!("{text}{CONTINUE}").into());
+                }
+                text
+            }
+            Json::Array(mut parts) => {
+                let part = parts.iter_mut().rev().find_map(|part| part.get_mut("text")).ok_or_else(nothing)?;
+                let text = part.as_str().ok_or_else(nothing)?.to_owned();
+                *part = format!("{text}{CONTINUE}").into();
+                last.insert(field.into(), parts.into());
+                text
+            }
+            _ => return Err(nothing()),
+        };
+        Ok((last, said))
     }
 
-    fn render_with(&self, messages: &impl Serialize, add_generation_prompt: bool, marked: bool) -> Result<String> {
-        let template =
-            self.env.get_template("chat_template").map_err(|e| template_error("the chat template is missing", &e))?;
-        let mut variables: BTreeMap<&str, Value> =
-            self.special_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str()))).collect();
-        variables.insert("messages", Value::from(Serde(messages)));
-        variables.insert("add_generation_prompt", Value::from(add_generation_prompt));
-        variables.insert("tools", Value::from(()));
-        variables.insert("documents", Value::from(()));
-        variables.insert("__marked", Value::from(marked));
-        let mut output = Capped(Vec::new());
-        template.render_captured_to(Value::from(variables), &mut output).map_err(|error| {
-            let what = match error.kind() {
-                ErrorKind::OutOfFuel => "the chat template takes too many steps",
-                ErrorKind::WriteFailure => "the chat template writes too much",
-                _ => "the chat template fails on this conversation",
+    /// The text of messages as the template sees them; with `marked`, [`GENERATION`] marks in it.
+    pub(crate) fn render_values(
+        &self,
+        messages: Vec<Value>,
+        given: &Given,
+        add_generation_prompt: bool,
+        marked: bool,
+    ) -> Result<String> {
+        let messages = Value::from(messages);
+        let Some(env) = &self.env else {
+            return self.render_outside(&messages, given, add_generation_prompt, marked);
+        };
+        match self.render_here(env, &messages, given, add_generation_prompt, marked) {
+            Err((_, true)) if self.outside.is_some() => {
+                self.render_outside(&messages, given, add_generation_prompt, marked)
+            }
+            done => done.map_err(|(error, _)| error),
+        }
+    }
+
+    /// The flag of an error says whether jinja2 might do better.
+    fn render_here(
+        &self,
+        env: &Environment<'static>,
+        messages: &Value,
+        given: &Given,
+        add_generation_prompt: bool,
+        marked: bool,
+    ) -> std::result::Result<String, (Error, bool)> {
+        let template = env
+            .get_template("chat_template")
+            .map_err(|e| (template_error("the chat template is missing", &e), true))?;
+        let tokens = self.special_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str())));
+        let others = given.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let (opened, closed) = if marked { GENERATION } else { ('\0', '\0') };
+        let mark = |mark: char| if marked { Value::from(mark) } else { Value::from("") };
+        let own = [
+            ("messages", messages.clone()),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+            ("tools", given.tools.clone()),
+            ("documents", given.documents.clone()),
+            ("__opened", mark(opened)),
+            ("__closed", mark(closed)),
+        ];
+        let mut output = Capped(Vec::with_capacity(1024));
+        let variables = Value::from_pairs(tokens.chain(others).chain(own));
+        template.render_captured_to(variables, &mut output).map_err(|error| {
+            let (what, again) = match error.kind() {
+                ErrorKind::OutOfFuel => ("the chat template takes too many steps", false),
+                ErrorKind::WriteFailure => ("the chat template writes too much", false),
+                _ => ("the chat template fails on this conversation", !raised(&error)),
             };
-            template_error(what, &error)
+            (template_error(what, &error), again)
         })?;
         String::from_utf8(output.0)
-            .map_err(|e| Error::new(Kind::Template, "the chat template writes broken UTF-8").because(e))
+            .map_err(|e| (Error::new(Kind::Template, "the chat template writes broken UTF-8").because(e), false))
     }
+
+    fn render_outside(
+        &self,
+        messages: &Value,
+        given: &Given,
+        add_generation_prompt: bool,
+        marked: bool,
+    ) -> Result<String> {
+        let outside = self
+            .outside
+            .as_ref()
+            .ok_or_else(|| Error::new(Kind::Template, "there is no other renderer for the chat template"))?;
+        self.outside_count.fetch_add(1, Ordering::Relaxed);
+        let tokens = self.special_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str())));
+        let others = given.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let request = Value::from_pairs([
+            ("messages", messages.clone()),
+            ("tools", given.tools.clone()),
+            ("documents", given.documents.clone()),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+            ("marked", Value::from(marked)),
+            ("variables", Value::from_pairs(tokens.chain(others))),
+        ]);
+        outside.render(&values::json(&request)?)
+    }
+}
+
+/// What a template says no with; jinja2 would say the same.
+#[derive(Debug, thiserror::Error)]
+#[error("raised by the template")]
+struct Raised;
+
+fn raised(error: &minijinja::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if inner.is::<Raised>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+fn environment(source: String, date: (i32, u32, u32)) -> Result<Environment<'static>> {
+    let mut env = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    env.set_syntax(syntax.map_err(|e| template_error("the template syntax cannot be set", &e))?);
+    env.set_fuel(Some(FUEL));
+    env.set_recursion_limit(100);
+    env.set_unknown_method_callback(methods::call);
+    env.add_filter("tojson", functions::tojson);
+    env.add_filter("trim", functions::trim);
+    env.add_test("iterable", |value: &Value| {
+        value.is_undefined() || (!value.is_none() && value.try_iter().is_ok())
+    });
+    // Python's test asks for a length and for items by place or key.
+    env.add_test("sequence", |value: &Value| {
+        matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
+    });
+    env.add_test("number", |value: &Value| {
+        matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
+            || value.downcast_object_ref::<values::Exponent>().is_some()
+    });
+    env.add_test("float", |value: &Value| {
+        (value.kind() == ValueKind::Number && !value.is_integer())
+            || value.downcast_object_ref::<values::Exponent>().is_some()
+    });
+    env.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
+    });
+    env.add_function("strftime_now", move |format: String| functions::strftime(&format, date));
+    env.add_function("__each", functions::each);
+    env.add_template_owned("chat_template", source)
+        .map_err(|e| template_error("the chat template cannot be compiled", &e))?;
+    Ok(env)
 }
 
 struct Capped(Vec<u8>);
@@ -133,37 +403,15 @@ fn template_error(what: &str, error: &minijinja::Error) -> Error {
     Error::new(Kind::Template, what).because(format!("{detail}{line}"))
 }
 
-/// `{% generation %}` as a call block, which keeps white-space control and scoping as transformers has them.
-fn without_generation_tags(source: &str) -> (String, bool) {
-    let mut output = String::with_capacity(source.len() + 64);
-    let mut found = false;
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else {
-            break;
-        };
-        let tag = &rest[start..start + length + 2];
-        let inner = tag[2..tag.len() - 2].trim_matches(['-', '+']).trim();
-        output.push_str(&rest[..start]);
-        match inner {
-            "generation" => output.push_str(&tag.replace("generation", "call __generation()")),
-            "endgeneration" => output.push_str(&tag.replace("endgeneration", "endcall")),
-            _ => output.push_str(tag),
-        }
-        found |= inner == "generation";
-        rest = &rest[start + length + 2..];
-    }
-    output.push_str(rest);
-    (output, found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
-    fn render(source: &str, messages: &serde_json::Value) -> Result<String> {
-        Template::new(source, BTreeMap::new(), (2026, 11, 24))?.render(messages, false)
+    fn render(source: &str, messages: &Json) -> Result<String> {
+        let template = Template::new(source, BTreeMap::new(), (2026, 11, 24))?;
+        let messages = messages.as_array().unwrap();
+        template.render(messages.iter().map(|message| message.as_object().unwrap()), &RenderOptions::default())
     }
 
     #[test]
@@ -216,8 +464,9 @@ mod tests {
         let source = "a\n{%- generation -%}\n b \n{%- endgeneration %}\nc{% generation %}\nd\n{% endgeneration %}";
         let template = Template::new(source, BTreeMap::new(), (2026, 1, 1)).unwrap();
         assert!(template.has_generation());
-        assert_eq!(template.render(&json!([]), false).unwrap(), "abcd\n");
-        let marked = template.render_marked(&json!([])).unwrap();
+        let given = Given::new(None, None, &Map::new()).unwrap();
+        assert_eq!(template.render_values(Vec::new(), &given, false, false).unwrap(), "abcd\n");
+        let marked = template.render_values(Vec::new(), &given, false, true).unwrap();
         assert_eq!(marked.replace([GENERATION.0], "<").replace([GENERATION.1], ">"), "a<b>c<d\n>");
     }
 }

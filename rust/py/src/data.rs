@@ -2,19 +2,21 @@
 
 use crate::arrow::{ArrowTable, import};
 use crate::errors::{detached, from_data};
+use alignite_data::chat::Chat;
+use alignite_data::conversation::{Format, Message};
 use alignite_data::encode::Outcome;
-use alignite_data::export;
-use alignite_data::order::Permutation;
+use alignite_data::error::{Error, Kind};
 use alignite_data::prepare;
 use alignite_data::prepare::Tick;
-use alignite_data::prepared;
-use alignite_data::rows::parse;
+use alignite_data::record::Context;
+use alignite_data::source::json::parse;
 use alignite_data::source::Source;
 use alignite_data::survey::Wanted;
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
+use alignite_data::template::RenderOptions;
+use numpy::{IntoPyArray, PyArray1};
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 fn options(py: Python<'_>, json: &str) -> PyResult<prepare::Options> {
@@ -153,17 +155,74 @@ impl Preparer {
     }
 
     /// The chat template's text of a JSON list of messages.
-    #[pyo3(signature = (messages_json, add_generation_prompt=false))]
-    fn render(&self, py: Python<'_>, messages_json: &str, add_generation_prompt: bool) -> PyResult<String> {
+    ///
+    /// `options_json` may hold `add_generation_prompt`, `continue_final_message` (the name of a field), `tools`,
+    /// `documents` and `variables`.
+    #[pyo3(signature = (messages_json, add_generation_prompt=false, options_json="{}"))]
+    fn render(
+        &self,
+        py: Python<'_>,
+        messages_json: &str,
+        add_generation_prompt: bool,
+        options_json: &str,
+    ) -> PyResult<String> {
         let text = detached(py, || {
-            let messages: serde_json::Value = serde_json::from_str(messages_json)
-                .map_err(|e| alignite_data::error::Error::data("the messages are not JSON").because(e))?;
-            let chat = self.inner.encoder().chat().ok_or_else(|| {
-                alignite_data::error::Error::new(alignite_data::error::Kind::Template, "there is no chat template")
-            })?;
-            chat.template().render(&messages, add_generation_prompt)
+            let messages: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(messages_json)
+                .map_err(|e| Error::data("the messages are not a JSON list of objects").because(e))?;
+            let mut options: RenderOptions = serde_json::from_str(options_json)
+                .map_err(|e| Error::new(Kind::Usage, "the render options cannot be read").because(e))?;
+            options.add_generation_prompt |= add_generation_prompt;
+            chat(&self.inner)?.template().render(&messages, &options)
         })?;
         text.map_err(|error| from_data(py, &error))
+    }
+
+    /// What is scored in a conversation: its text, and (start, end, weight) of the scored parts, in characters.
+    ///
+    /// `options_json` may hold `tools`, `documents` and `variables`.
+    #[pyo3(signature = (messages_json, options_json="{}"))]
+    fn scored(
+        &self,
+        py: Python<'_>,
+        messages_json: &str,
+        options_json: &str,
+    ) -> PyResult<(String, Vec<(usize, usize, f32)>)> {
+        let found = detached(py, || {
+            let (messages, context) = (messages(messages_json)?, context(options_json)?);
+            let rendered = chat(&self.inner)?.render(&messages, &context)?;
+            let spans = rendered.scored.iter().map(|span| {
+                let start = rendered.text[..span.range.start].chars().count();
+                (start, start + rendered.text[span.range.clone()].chars().count(), span.weight)
+            });
+            let spans = spans.collect();
+            Ok((rendered.text, spans))
+        })?;
+        found.map_err(|error| from_data(py, &error))
+    }
+
+    /// A prompt's text, up to where the model starts to speak, and what it must emit to give this reply.
+    ///
+    /// `options_json` as for `scored`.
+    #[pyo3(signature = (prompt_json, reply_json, options_json="{}"))]
+    fn render_reply(
+        &self,
+        py: Python<'_>,
+        prompt_json: &str,
+        reply_json: &str,
+        options_json: &str,
+    ) -> PyResult<(String, String)> {
+        let made = detached(py, || {
+            let (prompt, reply) = (messages(prompt_json)?, messages(reply_json)?);
+            let reply = chat(&self.inner)?.render_reply(&prompt, &reply, &context(options_json)?)?;
+            Ok((reply.prompt_text, reply.reply_text))
+        })?;
+        made.map_err(|error| from_data(py, &error))
+    }
+
+    /// Whether the chat template is rendered here, and how many renders went to jinja2.
+    fn renders(&self) -> (bool, u64) {
+        let template = self.inner.encoder().chat().map(|chat| chat.template());
+        template.map_or((true, 0), |template| (template.is_native(), template.outside_count()))
     }
 
     /// Ids of a text as it stands; the text of a control token becomes that token.
@@ -178,6 +237,22 @@ impl Preparer {
     fn decode(&self, py: Python<'_>, ids: Vec<u32>, skip_special_tokens: bool) -> PyResult<String> {
         detached(py, || self.inner.encoder().decode(&ids, skip_special_tokens))?.map_err(|error| from_data(py, &error))
     }
+}
+
+fn chat(preparer: &prepare::Preparer) -> Result<&Chat, Error> {
+    preparer.encoder().chat().ok_or_else(|| Error::new(Kind::Template, "there is no chat template"))
+}
+
+fn messages(json: &str) -> Result<Vec<Message>, Error> {
+    let list = serde_json::from_str(json).map_err(|e| Error::data("the messages are not JSON").because(e))?;
+    let row = serde_json::Map::from_iter([("messages".to_owned(), list)]);
+    Format::Messages.read(&row)
+}
+
+fn context(json: &str) -> Result<Context, Error> {
+    let options: RenderOptions = serde_json::from_str(json)
+        .map_err(|e| Error::new(Kind::Usage, "the render options cannot be read").because(e))?;
+    Ok(Context { tools: options.tools, documents: options.documents, variables: options.variables })
 }
 
 fn optional(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
@@ -209,167 +284,4 @@ pub(crate) fn watched<T: Send>(
         return Err(error);
     }
     done.map_err(|error| from_data(py, &error))
-}
-
-/// Join the shards of a set; returns the report as JSON.
-#[pyfunction]
-pub fn merge_prepared(py: Python<'_>, folders: Vec<PathBuf>, output_dir: PathBuf) -> PyResult<String> {
-    let report = watched(py, None, |tick| prepare::merge(&folders, &output_dir, tick))?;
-    Ok(serde_json::to_string(&report).unwrap_or_default())
-}
-
-/// An open prepared set: windows of tokens in an Arrow file that is mapped, not read.
-#[pyclass(frozen, module = "alignite._core")]
-pub struct PreparedSet {
-    inner: prepared::PreparedSet,
-}
-
-#[pymethods]
-impl PreparedSet {
-    /// Open a prepared folder and check its bytes.
-    #[new]
-    #[pyo3(signature = (folder))]
-    fn new(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
-        let inner = detached(py, || prepared::PreparedSet::open(&folder))?;
-        inner.map(|inner| Self { inner }).map_err(|error| from_data(py, &error))
-    }
-
-    fn __len__(&self) -> usize {
-        self.inner.len()
-    }
-
-    /// A hash of everything that decides the content.
-    #[getter]
-    fn fingerprint(&self) -> &str {
-        self.inner.fingerprint()
-    }
-
-    /// report.json as text.
-    #[getter]
-    fn report(&self) -> &str {
-        self.inner.report()
-    }
-
-    /// Tokens of each of these windows.
-    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "numpy.typing.NDArray[numpy.int64]")]
-    fn window_tokens<'py>(
-        &self,
-        py: Python<'py>,
-        windows: PyReadonlyArray1<'py, i64>,
-    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let counts =
-            indices(py, &windows)?.into_iter().map(|w| self.inner.window_tokens(w)).collect::<Result<Vec<_>, _>>();
-        counts.map(|counts| counts.into_pyarray(py)).map_err(|error| from_data(py, &error))
-    }
-
-    /// Scored tokens of each of these windows.
-    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "numpy.typing.NDArray[numpy.int64]")]
-    fn window_scored<'py>(
-        &self,
-        py: Python<'py>,
-        windows: PyReadonlyArray1<'py, i64>,
-    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let counts =
-            indices(py, &windows)?.into_iter().map(|w| self.inner.window_scored(w)).collect::<Result<Vec<_>, _>>();
-        counts.map(|counts| counts.into_pyarray(py)).map_err(|error| from_data(py, &error))
-    }
-
-    /// These windows as one flat row: input_ids, labels, position_ids (tokens,), segments (n, 3), all int64, and
-    /// float32 weights (tokens,) or None.
-    ///
-    /// The arrays own the memory that Rust filled; torch.from_numpy takes them without a copy.
-    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32] | None]")]
-    #[allow(clippy::type_complexity)]
-    fn batch<'py>(
-        &self,
-        py: Python<'py>,
-        windows: PyReadonlyArray1<'py, i64>,
-    ) -> PyResult<(
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyArray2<i64>>,
-        Option<Bound<'py, PyArray1<f32>>>,
-    )> {
-        let windows = indices(py, &windows)?;
-        let batch = detached(py, || self.inner.batch(&windows))?.map_err(|error| from_data(py, &error))?;
-        let segments = batch.segments.into_pyarray(py);
-        let count = segments.len()? / 3;
-        Ok((
-            batch.input_ids.into_pyarray(py),
-            batch.labels.into_pyarray(py),
-            batch.position_ids.into_pyarray(py),
-            numpy::PyArrayMethods::reshape(&segments, [count, 3])?,
-            (!batch.weights.is_empty()).then(|| batch.weights.into_pyarray(py)),
-        ))
-    }
-
-    /// Where the segments of these windows come from: row_ids, sources, lines, records, roles (int64), scores (float32).
-    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32]]")]
-    #[allow(clippy::type_complexity)]
-    fn origins<'py>(
-        &self,
-        py: Python<'py>,
-        windows: PyReadonlyArray1<'py, i64>,
-    ) -> PyResult<(
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyArray1<i64>>,
-        Bound<'py, PyArray1<f32>>,
-    )> {
-        let windows = indices(py, &windows)?;
-        let origins = self.inner.origins(&windows).map_err(|error| from_data(py, &error))?;
-        Ok((
-            origins.row_ids.into_pyarray(py),
-            origins.sources.into_pyarray(py),
-            origins.lines.into_pyarray(py),
-            origins.records.into_pyarray(py),
-            origins.roles.into_pyarray(py),
-            origins.scores.into_pyarray(py),
-        ))
-    }
-
-    /// Write all windows as one Parquet file.
-    fn to_parquet(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        watched(py, None, |tick| export::to_parquet(&self.inner, &path, tick))
-    }
-
-    /// Write all records as Megatron's indexed files PREFIX.bin and .idx, and their labels as PREFIX_labels.
-    fn to_megatron(&self, py: Python<'_>, prefix: PathBuf) -> PyResult<()> {
-        watched(py, None, |tick| export::to_megatron(&self.inner, &prefix, tick))
-    }
-}
-
-fn indices(py: Python<'_>, windows: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<usize>> {
-    windows
-        .as_array()
-        .iter()
-        .map(|&window| {
-            usize::try_from(window).map_err(|_| {
-                crate::errors::raise(py, "UsageError", &format!("there is no window {window}"), None, None, None)
-            })
-        })
-        .collect()
-}
-
-/// Items at positions `start..stop` of the order of one epoch: a permutation of `0..n` that needs no memory.
-#[pyfunction]
-#[pyo3(signature = (n, seed, epoch, start, stop) -> "numpy.typing.NDArray[numpy.int64]")]
-pub fn shuffled(
-    py: Python<'_>,
-    n: u64,
-    seed: u64,
-    epoch: u64,
-    start: u64,
-    stop: u64,
-) -> PyResult<Bound<'_, PyArray1<i64>>> {
-    if start > stop || stop > n {
-        let what = format!("positions {start}..{stop} are not inside 0..{n}");
-        return Err(crate::errors::raise(py, "UsageError", &what, None, None, None));
-    }
-    let order = Permutation::new(n, seed, epoch);
-    let items: Vec<i64> = (start..stop).map(|position| order.get(position).cast_signed()).collect();
-    Ok(items.into_pyarray(py))
 }

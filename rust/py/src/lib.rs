@@ -3,6 +3,7 @@ mod arrow;
 mod data;
 mod errors;
 mod gguf;
+mod prepared;
 
 use pyo3::prelude::*;
 
@@ -15,7 +16,9 @@ mod _core {
     #[pymodule_export]
     use super::arrow::ArrowTable;
     #[pymodule_export]
-    use super::data::{PreparedSet, Preparer, Sources, merge_prepared, shuffled};
+    use super::data::{Preparer, Sources};
     #[pymodule_export]
     use super::gguf::{Gguf, gguf_tokenizer_json};
+    #[pymodule_export]
+    use super::prepared::{PreparedSet, merge_prepared, shuffled};
 }

@@ -73,7 +73,8 @@ impl Preparer {
         }
         let make_chat = |control: Vec<String>| match template {
             Some(source) => {
-                Template::new(source, special_tokens, options.template_date).map(|t| Some(Chat::new(t, control)))
+                let template = Template::new(source, special_tokens, options.template_date)?;
+                Ok(Some(Chat::new(template, control, options.mask.clone())))
             }
             None if options.apply_chat_template => {
                 Err(Error::new(Kind::Template, "the model folder has no chat template")

@@ -1,6 +1,7 @@
 //! What decides how rows become windows.
 
 use super::Packing;
+use crate::chat::MaskOptions;
 use crate::error::{Error, Kind, Result};
 use crate::source::MAX_ROW_BYTES;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct Options {
     pub template_date: (i32, u32, u32),
     /// The token that ends raw text.
     pub eos_token: Option<String>,
+    /// Which parts of a turn are scored.
+    #[serde(default)]
+    pub mask: MaskOptions,
     /// Kinds of records that are taken; all when empty.
     #[serde(default)]
     pub kinds: Vec<String>,

@@ -1,120 +1,60 @@
 //! Filters and functions that transformers gives to chat templates, to the byte.
 
-use minijinja::ErrorKind;
-use minijinja::value::{Kwargs, Value};
+use super::values::{Style, is_space};
+use minijinja::value::{Kwargs, Rest, Value};
+use minijinja::{ErrorKind, State};
 use std::fmt::Write as _;
 
 /// `json.dumps(value, ensure_ascii=False, ...)`, which is what transformers' filter of this name does.
-pub(super) fn tojson(value: &Value, kwargs: Kwargs) -> std::result::Result<Value, minijinja::Error> {
-    let indent: Option<usize> = kwargs.get("indent")?;
-    let ensure_ascii: Option<bool> = kwargs.get("ensure_ascii")?;
-    let sort_keys: Option<bool> = kwargs.get("sort_keys")?;
-    let separators: Option<Vec<String>> = kwargs.get("separators")?;
-    kwargs.assert_all_used()?;
-    if indent.is_some_and(|indent| indent > 64) || separators.iter().flatten().any(|text| text.len() > 16) {
-        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "indent is at most 64, separators 16 bytes"));
-    }
-    if value.is_undefined() {
-        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "Undefined is not JSON serializable"));
-    }
-    let json =
-        serde_json::to_value(value).map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string()))?;
-    let (item, key) = match separators.as_deref() {
-        Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => {
-            return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "separators needs two strings"));
-        }
-        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+pub(super) fn tojson(
+    state: &State,
+    value: &Value,
+    places: Rest<Value>,
+    kwargs: Kwargs,
+) -> std::result::Result<Value, minijinja::Error> {
+    let invalid = |why: String| minijinja::Error::new(ErrorKind::InvalidOperation, why);
+    // transformers' order of arguments: ensure_ascii, indent, separators, sort_keys.
+    let argument = |place: usize, name: &str| -> std::result::Result<Option<Value>, minijinja::Error> {
+        let given = places.get(place).cloned().or(kwargs.get::<Option<Value>>(name)?);
+        Ok(given.filter(|value| !value.is_none()))
     };
-    let style = Style { indent, ascii: ensure_ascii.unwrap_or(false), sort: sort_keys.unwrap_or(false), item, key };
+    let ascii = argument(0, "ensure_ascii")?.is_some_and(|flag| flag.is_true());
+    let indent = argument(1, "indent")?.map(usize::try_from).transpose()?;
+    let separators: Option<Vec<Value>> =
+        argument(2, "separators")?.map(|pair| Ok::<_, minijinja::Error>(pair.try_iter()?.collect())).transpose()?;
+    let sort = argument(3, "sort_keys")?.is_some_and(|flag| flag.is_true());
+    kwargs.assert_all_used()?;
+    let (item, key) = match separators.as_deref() {
+        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+        Some([item, key]) if item.as_str().is_some() && key.as_str().is_some() => (item.to_string(), key.to_string()),
+        Some(_) => return Err(invalid("separators needs two strings".into())),
+    };
+    if indent.is_some_and(|indent| indent > 64) || item.len() > 16 || key.len() > 16 {
+        return Err(invalid("indent is at most 64, separators 16 bytes".into()));
+    }
     let mut output = String::new();
-    style.write(&json, 0, &mut output);
-    Ok(Value::from_safe_string(output))
+    let style = Style { indent, ascii, sort, item, key };
+    style.write(value, 0, &mut output).map_err(invalid)?;
+    // Serializing walks the whole value, which costs more than copying its bytes.
+    state.consume_fuel((output.len() / 4) as u64)?;
+    Ok(Value::from(output))
 }
 
-struct Style {
-    indent: Option<usize>,
-    ascii: bool,
-    sort: bool,
-    item: String,
-    key: String,
+/// `str.strip`, with Python's white space.
+pub(super) fn trim(text: &Value, chars: Option<&str>) -> Value {
+    let text = text.as_str().map_or_else(|| text.to_string().into(), std::borrow::Cow::Borrowed);
+    Value::from(match chars {
+        Some(chars) => text.trim_matches(|c: char| chars.contains(c)),
+        None => text.trim_matches(is_space),
+    })
 }
 
-impl Style {
-    fn write(&self, value: &serde_json::Value, depth: usize, output: &mut String) {
-        match value {
-            serde_json::Value::String(text) => self.string(text, output),
-            serde_json::Value::Array(items) => {
-                self.list('[', ']', items.len(), depth, output, |index, output| {
-                    self.write(&items[index], depth + 1, output)
-                });
-            }
-            serde_json::Value::Object(map) => {
-                let mut entries: Vec<_> = map.iter().collect();
-                if self.sort {
-                    entries.sort_by_key(|(key, _)| *key);
-                }
-                self.list('{', '}', entries.len(), depth, output, |index, output| {
-                    self.string(entries[index].0, output);
-                    output.push_str(&self.key);
-                    self.write(entries[index].1, depth + 1, output);
-                });
-            }
-            other => output.push_str(&other.to_string()),
-        }
+/// What a loop goes over: Python does not iterate None.
+pub(super) fn each(value: Value) -> std::result::Result<Value, minijinja::Error> {
+    if value.is_none() {
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "None is not iterable"));
     }
-
-    fn list(
-        &self,
-        open: char,
-        close: char,
-        count: usize,
-        depth: usize,
-        output: &mut String,
-        mut each: impl FnMut(usize, &mut String),
-    ) {
-        output.push(open);
-        for index in 0..count {
-            if index > 0 {
-                output.push_str(&self.item);
-            }
-            self.newline(depth + 1, output);
-            each(index, output);
-        }
-        if count > 0 {
-            self.newline(depth, output);
-        }
-        output.push(close);
-    }
-
-    fn newline(&self, depth: usize, output: &mut String) {
-        if let Some(indent) = self.indent {
-            output.push('\n');
-            output.extend(std::iter::repeat_n(' ', indent * depth));
-        }
-    }
-
-    fn string(&self, text: &str, output: &mut String) {
-        output.push('"');
-        for c in text.chars() {
-            match c {
-                '"' => output.push_str("\\\""),
-                '\\' => output.push_str("\\\\"),
-                '\n' => output.push_str("\\n"),
-                '\r' => output.push_str("\\r"),
-                '\t' => output.push_str("\\t"),
-                '\u{8}' => output.push_str("\\b"),
-                '\u{c}' => output.push_str("\\f"),
-                c if (c as u32) < 0x20 || (self.ascii && !c.is_ascii()) => {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        let _ = write!(output, "\\u{unit:04x}");
-                    }
-                }
-                c => output.push(c),
-            }
-        }
-        output.push('"');
-    }
+    Ok(value)
 }
 
 const MONTHS: [&str; 12] = [

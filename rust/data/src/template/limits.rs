@@ -68,7 +68,7 @@ pub(super) fn check(source: &str) -> Result<()> {
 }
 
 /// Where a block's closing tag stands; one inside a string closes nothing.
-fn block_end(body: &str, close: &[u8; 2]) -> usize {
+pub(super) fn block_end(body: &str, close: &[u8; 2]) -> usize {
     let bytes = body.as_bytes();
     let mut quote = None;
     let mut at = 0;

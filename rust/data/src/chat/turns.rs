@@ -1,0 +1,192 @@
+//! How a template opens and closes the model's turns, learned from conversations of a few words.
+
+use super::marks::{Level, Marks, Part};
+use crate::conversation::Message;
+use crate::template::{Given, Template};
+use serde_json::{Map, json};
+use std::cmp::Reverse;
+use std::ops::Range;
+
+/// What a template writes around the model's turns.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// What it writes before the model speaks: the generation prompt.
+    pub(super) prompt: String,
+    /// The start of it that the history has too: without `<think>`, say, where old turns have none.
+    pub(super) header: String,
+    /// How plain turns and turns of tool calls are closed.
+    plain: Close,
+    calls: Close,
+    /// Texts of the control tokens.
+    control: Vec<String>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Close {
+    /// Tokens that close; empty when they could not be learned.
+    tokens: Vec<String>,
+    /// The next message's first token closes, so that the last turn stays open (GLM).
+    by_next: bool,
+}
+
+const THOUGHTS: [&str; 6] = ["<think", "<seed:think", "[THINK]", "<|channel>thought", "◁think▷", "<|think"];
+
+/// Where a turn ends.
+pub(super) enum End {
+    /// Before and after its end token.
+    At(Range<usize>),
+    /// Nothing ends it; the next message would.
+    Open,
+    /// Its end token is missing.
+    Missing,
+}
+
+impl Turns {
+    pub(super) fn learn(template: &Template, control: Vec<String>) -> Self {
+        let mut turns = Self { control, ..Self::default() };
+        let (user, bot) = (Message::text("user", "x"), Message::text("assistant", "y"));
+        let render = |messages: &[Message], prompt: bool, given: &Given| {
+            let values = messages.iter().map(|from| crate::template::message(&from.fields, &|_| None)).collect();
+            template.render_values(values, given, prompt, false).ok()
+        };
+        let Ok(nothing) = Given::new(None, None, &Map::new()) else { return turns };
+        let asked = std::slice::from_ref(&user);
+        if let (Some(plain), Some(prompted)) = (render(asked, false, &nothing), render(asked, true, &nothing)) {
+            turns.prompt = prompted.strip_prefix(plain.as_str()).unwrap_or("").to_owned();
+        }
+        let once = [user.clone(), bot.clone()];
+        let twice = [user.clone(), bot.clone(), user.clone(), bot.clone()];
+        let mut headers: Vec<String> = Vec::new();
+        for (messages, turn) in [(&once[..], 1), (&twice[..], 1), (&twice[..], 3)] {
+            if let Some(gap) = gap_before(template, messages, turn, &nothing) {
+                headers.push(longest_header(&turns.prompt, &gap));
+            }
+        }
+        turns.header = headers.into_iter().min_by_key(String::len).unwrap_or_else(|| turns.prompt.clone());
+        if let Some(at) = THOUGHTS.iter().filter_map(|mark| turns.header.find(mark)).min() {
+            turns.header.truncate(at);
+        }
+        if turns.header != turns.prompt && turns.controls(&turns.header).is_empty() {
+            turns.header.clear();
+        }
+        turns.plain = turns.closing(template, &once[..2], &twice[..3], &nothing);
+        let schema = json!([{"type": "function", "function": {"name": "f", "description": "d", "parameters": {
+            "type": "object", "properties": {"a": {"type": "string", "description": "e"}}, "required": ["a"]}}}]);
+        let Ok(tools) = Given::new(Some(&schema), None, &Map::new()) else { return turns };
+        for arguments in [json!({"a": "b"}), json!("{\"a\": \"b\"}")] {
+            let call = json!([{"id": "call00001", "type": "function", "function": {"name": "f", "arguments": arguments}}]);
+            let mut caller = Message::text("assistant", "");
+            caller.fields.insert("tool_calls".into(), call);
+            let mut result = Message::text("tool", "z");
+            result.fields.insert("name".into(), "f".into());
+            result.fields.insert("tool_call_id".into(), "call00001".into());
+            let called = [user.clone(), caller, result, bot.clone()];
+            turns.calls = turns.closing(template, &called[..2], &called, &tools);
+            if !turns.calls.tokens.is_empty() || turns.calls.by_next {
+                break;
+            }
+        }
+        turns
+    }
+
+    /// How the second message is closed, told from a conversation that it ends and from one that goes on.
+    fn closing(&self, template: &Template, ends: &[Message], goes_on: &[Message], given: &Given) -> Close {
+        let (Some(last), Some(middle)) = (gap_after(template, ends, 1, given), gap_after(template, goes_on, 1, given))
+        else {
+            return Close::default();
+        };
+        let shared = &last[..common_start(&last, &middle).len()];
+        let mut tokens: Vec<String> = self.controls(shared).last().map(|at| shared[at.clone()].to_owned()).into_iter().collect();
+        let mut by_next = false;
+        if tokens.is_empty() {
+            let first = |text: &str| self.controls(text).first().map(|at| text[at.clone()].to_owned());
+            by_next = first(&last).is_none();
+            tokens.extend(if by_next { None } else { first(&last) });
+            tokens.extend(first(&middle));
+        }
+        if by_next && tokens.is_empty() {
+            return Close::default();
+        }
+        Close { tokens, by_next }
+    }
+
+    /// The control tokens of a text, in order; of two at one place the longer is the one that the tokenizer takes.
+    fn controls(&self, text: &str) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(at) = self.first_control(&text[from..], None) {
+            found.push(from + at.start..from + at.end);
+            from += at.end;
+        }
+        found
+    }
+
+    /// The first control token of a text, or the first of these.
+    fn first_control(&self, text: &str, among: Option<&[String]>) -> Option<Range<usize>> {
+        let tokens = among.unwrap_or(&self.control).iter();
+        let places = tokens.filter_map(|token| text.find(token.as_str()).map(|at| (at, Reverse(token.len()))));
+        places.min().map(|(at, Reverse(length))| at..at + length)
+    }
+
+    /// Where a turn ends in what the template writes after it; `is_last` when no message follows.
+    pub(super) fn end(&self, after: &str, calls: bool, is_last: bool) -> End {
+        let close = if calls { &self.calls } else { &self.plain };
+        let found = if close.by_next || (close.tokens.is_empty() && !calls) {
+            self.first_control(after, None)
+        } else {
+            self.first_control(after, Some(&close.tokens))
+        };
+        match found {
+            Some(at) => End::At(at),
+            None if close.by_next && is_last => End::Open,
+            None => End::Missing,
+        }
+    }
+
+    /// The token that the next message would start with, right after a text that is rendered without one.
+    pub(super) fn next_token(&self, text: &str, longer: &str) -> Option<String> {
+        let rest = longer.strip_prefix(text)?;
+        let at = self.first_control(rest, None)?;
+        rest[..at.start].chars().all(crate::template::is_space).then(|| rest[..at.end].to_owned())
+    }
+}
+
+/// The part of a generation prompt that ends what the history writes before a turn.
+fn longest_header(prompt: &str, gap: &str) -> String {
+    let mut ends: Vec<usize> = prompt.char_indices().map(|(at, c)| at + c.len_utf8()).collect();
+    ends.reverse();
+    let end = ends.into_iter().find(|&end| gap.contains(&prompt[..end])).unwrap_or(0);
+    // Not into a token: two tokens may start alike.
+    let header = &prompt[..end];
+    let cut = header.rfind(['<', '[']).filter(|&at| !header[at..].contains(['>', ']']));
+    header[..cut.unwrap_or(end)].to_owned()
+}
+
+fn common_start<'a>(a: &'a str, b: &str) -> &'a str {
+    let length = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+    &a[..length]
+}
+
+/// What the template writes between the message before this one and this one's first word, and after its last word.
+fn gaps(template: &Template, messages: &[Message], turn: usize, given: &Given) -> Option<(String, String)> {
+    let (mut marks, values) = Marks::put(messages, Level::Filled).ok()?;
+    let marked = template.render_values(values, given, false, false).ok()?;
+    let (text, _) = marks.read(&marked).ok()?;
+    let places = |of: &dyn Fn(usize) -> bool| {
+        let leaves = marks.leaves.iter().filter(|leaf| of(leaf.message) && leaf.part != Part::Reasoning);
+        leaves.flat_map(|leaf| leaf.places.iter().cloned()).collect::<Vec<_>>()
+    };
+    let own = places(&|message| message == turn);
+    let (start, end) = (own.iter().map(|place| place.start).min()?, own.iter().map(|place| place.end).max()?);
+    let before = places(&|message| message < turn).iter().map(|place| place.end).filter(|&at| at <= start).max();
+    let after = places(&|message| message > turn).iter().map(|place| place.start).filter(|&at| at >= end).min();
+    Some((text[before.unwrap_or(0)..start].to_owned(), text[end..after.unwrap_or(text.len())].to_owned()))
+}
+
+fn gap_before(template: &Template, messages: &[Message], turn: usize, given: &Given) -> Option<String> {
+    gaps(template, messages, turn, given).map(|(before, _)| before)
+}
+
+fn gap_after(template: &Template, messages: &[Message], turn: usize, given: &Given) -> Option<String> {
+    gaps(template, messages, turn, given).map(|(_, after)| after)
+}
