@@ -4,7 +4,8 @@ use crate::conversation::Format;
 use crate::encode::Encoder;
 use crate::error::{Error, Kind, Result};
 use crate::prepare::Preparer;
-use crate::source::{DAMAGED, Source};
+use crate::source::{Content, DAMAGED, MAX_ROW_BYTES, Source, is_fatal};
+
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
@@ -12,8 +13,12 @@ use serde_json::{Map, Value};
 const CHUNK: usize = 256;
 /// Rows that the format is told from.
 const SAMPLE: usize = 100;
+/// Bytes of rows that are worked on at a time: a chunk of long rows has fewer of them.
+const CHUNK_BYTES: usize = 16 << 20;
 /// Bytes that are kept of a line that is no row.
 const HEAD: usize = 400;
+
+pub use crate::source::json::parse;
 
 /// Where a row stands.
 pub(crate) struct Spot {
@@ -41,7 +46,8 @@ struct Reader<'a, W, S> {
     pool: rayon::ThreadPool,
     skip: bool,
     format: Option<Format>,
-    chunk: Vec<(Spot, Result<Map<String, Value>>)>,
+    chunk: Vec<(Spot, Result<Content>)>,
+    bytes: usize,
     work: W,
     sink: S,
 }
@@ -66,27 +72,23 @@ pub(crate) fn each_row<T: Send>(
         .build()
         .map_err(|e| Error::new(Kind::Resource, "cannot start worker threads").because(e))?;
     let mut read = Read::default();
-    let mut reader = Reader { preparer, pool, skip, format: None, chunk: Vec::with_capacity(CHUNK), work, sink };
+    let mut reader =
+        Reader { preparer, pool, skip, format: None, chunk: Vec::with_capacity(CHUNK), bytes: 0, work, sink };
     for (index, source) in sources.iter().enumerate() {
-        for line in source.lines()? {
-            let head = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD)]).into_owned();
-            let (row, head) = match line.bytes {
-                Ok(bytes) => match parse(&bytes) {
-                    Ok(row) => (Ok(row), None),
-                    Err(error) => (Err(error), Some(head(&bytes))),
-                },
-                Err(error) => (Err(error), None),
-            };
-            // What follows the damage is lost, and nobody knows how much: that is no row to skip.
-            if let Err(error) = &row
-                && error.what == DAMAGED
+        for line in source.lines(MAX_ROW_BYTES)? {
+            // What follows is lost, and nobody knows how much: that is no row to skip.
+            if let Err(error) = &line.content
+                && is_fatal(error)
             {
                 return Err(bad_row(error.clone(), &line.location));
             }
             let position = (u32::try_from(index).unwrap_or(u32::MAX), line.number);
-            reader.chunk.push((Spot { id: read.rows, place: line.location, position, head }, row));
+            reader.bytes += line.content.as_ref().map_or(0, Content::size);
+            let spot = Spot { id: read.rows, place: line.location, position, head: None };
+            reader.chunk.push((spot, line.content));
             read.rows += 1;
-            if reader.chunk.len() >= if reader.format.is_none() { SAMPLE } else { CHUNK } {
+            let is_full = reader.chunk.len() >= if reader.format.is_none() { SAMPLE } else { CHUNK };
+            if is_full || reader.bytes >= CHUNK_BYTES {
                 reader.flush()?;
                 if !tick(read.rows) {
                     return Err(Error::new(Kind::Interrupted, "stopped"));
@@ -115,18 +117,21 @@ where
     S: FnMut(Spot, Result<T>) -> Result<()>,
 {
     fn flush(&mut self) -> Result<()> {
+        self.bytes = 0;
+        let mut rows: Vec<(Spot, Result<Map<String, Value>>)> =
+            self.pool.install(|| self.chunk.par_drain(..).map(|(spot, content)| read_row(spot, content)).collect());
         if !self.skip
-            && let Some(position) = self.chunk.iter().position(|(_, row)| row.is_err())
+            && let Some(position) = rows.iter().position(|(_, row)| row.is_err())
         {
-            let (spot, row) = self.chunk.swap_remove(position);
+            let (spot, row) = rows.swap_remove(position);
             return row.map(|_| ()).map_err(|error| bad_row(error, &spot.place));
         }
         if self.format.is_none() {
             let sample: Vec<Map<String, Value>> =
-                self.chunk.iter().filter_map(|(_, row)| row.as_ref().ok().cloned()).collect();
+                rows.iter().filter_map(|(_, row)| row.as_ref().ok().cloned()).collect();
             if !sample.is_empty() {
                 let found = self.preparer.format(&sample);
-                self.format = Some(found.map_err(|error| error.at(self.chunk[0].0.place.clone()))?);
+                self.format = Some(found.map_err(|error| error.at(rows[0].0.place.clone()))?);
             }
         }
         let done: Vec<(Spot, Result<T>)> = match &self.format {
@@ -135,10 +140,10 @@ where
                 let each = |(spot, row): (Spot, Result<Map<String, Value>>)| {
                     (spot, row.and_then(|row| work(encoder, format, &row)))
                 };
-                self.pool.install(|| self.chunk.par_drain(..).map(each).collect())
+                self.pool.install(|| rows.into_par_iter().map(each).collect())
             }
             // Until there is a format there are only bad rows.
-            None => self.chunk.drain(..).filter_map(|(spot, row)| Some((spot, Err(row.err()?)))).collect(),
+            None => rows.into_iter().filter_map(|(spot, row)| Some((spot, Err(row.err()?)))).collect(),
         };
         for (spot, made) in done {
             match made {
@@ -148,6 +153,17 @@ where
         }
         Ok(())
     }
+}
+
+/// A row that was read, or why it was not, with its line's start to show.
+fn read_row(mut spot: Spot, content: Result<Content>) -> (Spot, Result<Map<String, Value>>) {
+    let row = content.and_then(|content| match content {
+        Content::Json(bytes) => parse(&bytes).inspect_err(|_| {
+            spot.head = Some(String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD)]).into_owned());
+        }),
+        Content::Row(row) => Ok(row),
+    });
+    (spot, row)
 }
 
 /// Row errors keep their own place (`messages[1]`) in the cause, since the file and line matter more.
@@ -172,20 +188,5 @@ pub(crate) fn reason_of(error: &Error) -> String {
     match &error.location {
         Some(inner) if !inner.contains(':') => format!("{} ({inner})", error.what),
         _ => error.what.clone(),
-    }
-}
-
-/// One line as a row.
-///
-/// # Errors
-/// It is not UTF-8, not JSON, nested too deep, or not an object.
-pub fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|e| Error::data("the line is not UTF-8").because(e).fix("save the file as UTF-8"))?;
-    match serde_json::from_str::<Value>(text) {
-        Ok(Value::Object(row)) => Ok(row),
-        Ok(other) => Err(Error::data(format!("the line is {}, not an object", crate::conversation::kind_of(&other)))
-            .fix("write one JSON object a line")),
-        Err(error) => Err(Error::data("the line is not JSON").because(error).fix("write one JSON object a line")),
     }
 }
