@@ -1,0 +1,154 @@
+//! Files of every kind, as rows in order, each with its place. Nothing is held but the rows being read.
+//!
+//! [`open`] tells a file's kind by its content, then by its name. [`lines`], [`array`], [`csv`] and [`tar`] read text
+//! of any origin, compressed or from a pipe; [`arrow`] and [`parquet`] give batches that [`columnar`] turns into rows.
+
+mod array;
+mod arrow;
+mod columnar;
+mod csv;
+mod fingerprint;
+pub mod json;
+mod lines;
+mod open;
+mod pages;
+mod parquet;
+mod tar;
+#[cfg(test)]
+mod tests;
+
+pub use fingerprint::cache_folder;
+
+use crate::error::{Error, Kind, Result};
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+
+/// The longest row that is read unless the caller says otherwise; a longer one is a bad row.
+pub const MAX_ROW_BYTES: usize = 64 << 20;
+
+/// What the error of a stream that breaks off says.
+pub const DAMAGED: &str = "the file is damaged";
+
+/// Where rows come from.
+pub enum Source {
+    /// A file of any kind, or a folder that `datasets` saved.
+    File(PathBuf),
+    /// Lines that the caller holds, with a name to report them by.
+    Memory(String, Vec<Vec<u8>>),
+}
+
+/// What a row is before anybody looks at it.
+#[derive(Debug)]
+pub enum Content {
+    /// JSON that is not parsed yet: worker threads do that.
+    Json(Vec<u8>),
+    /// Columns.
+    Row(Map<String, Value>),
+}
+
+impl Content {
+    /// The row.
+    ///
+    /// # Errors
+    /// As [`json::parse`].
+    pub fn row(self) -> Result<Map<String, Value>> {
+        match self {
+            Self::Json(bytes) => json::parse(&bytes),
+            Self::Row(row) => Ok(row),
+        }
+    }
+
+    /// Roughly the memory that it takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Json(bytes) => bytes.len(),
+            Self::Row(row) => row.iter().map(|(key, value)| key.len() + json::size(value)).sum(),
+        }
+    }
+}
+
+/// One row and where it stands.
+#[derive(Debug)]
+pub struct Line {
+    /// The row, or why it could not be read.
+    pub content: Result<Content>,
+    /// `file:line`; `file:row` where there are no lines; `file:line:column` when an element of an array is not the
+    /// first on its line.
+    pub location: String,
+    /// The line or row, counted from 1.
+    pub number: u64,
+}
+
+impl Line {
+    fn new(name: &str, number: u64, content: Result<Content>) -> Self {
+        let location = format!("{name}:{number}");
+        Self { content: content.map_err(|error| error.at(location.clone())), location, number }
+    }
+}
+
+/// Rows one at a time.
+pub type Rows<'a> = Box<dyn Iterator<Item = Line> + Send + 'a>;
+
+/// Whether what follows such an error is lost, so that it is no row to skip.
+#[must_use]
+pub fn is_fatal(error: &Error) -> bool {
+    error.what == DAMAGED || error.kind == Kind::Resource
+}
+
+impl Source {
+    /// The name that reports use.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Memory(name, _) => name.clone(),
+        }
+    }
+
+    /// A hash of the content that decides what is prepared. Hashes of files are remembered in [`cache_folder`].
+    ///
+    /// # Errors
+    /// The file cannot be read, or it is a pipe.
+    pub fn fingerprint(&self) -> Result<u128> {
+        match self {
+            Self::Memory(_, lines) => {
+                let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+                for line in lines {
+                    hasher.update(line);
+                    hasher.update(b"\n");
+                }
+                Ok(hasher.digest128())
+            }
+            Self::File(path) => fingerprint::of_path(path, cache_folder().as_deref()),
+        }
+    }
+
+    /// The rows; lines with nothing but white space are none.
+    ///
+    /// After an error for which [`is_fatal`] holds nothing follows.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or it is of a kind that is not read.
+    pub fn lines(&self, max_row_bytes: usize) -> Result<Rows<'_>> {
+        match self {
+            Self::Memory(name, lines) => Ok(Box::new(lines.iter().enumerate().map(move |(index, line)| {
+                let content = if line.len() > max_row_bytes {
+                    Err(too_long(max_row_bytes))
+                } else {
+                    Ok(Content::Json(line.clone()))
+                };
+                Line::new(name, index as u64 + 1, content)
+            }))),
+            Self::File(path) => open::open(path, max_row_bytes),
+        }
+    }
+}
+
+fn too_long(max_row_bytes: usize) -> Error {
+    Error::data(format!("the row is longer than {max_row_bytes} bytes")).fix("split it, or raise max_row_bytes")
+}
+
+fn damaged(why: impl ToString) -> Error {
+    Error::data(DAMAGED).because(why).fix("get the file again")
+}
