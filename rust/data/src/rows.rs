@@ -306,6 +306,7 @@ where
 fn parsed(content: Result<Content>, spot: &mut Spot) -> Result<Map<String, Value>> {
     match content? {
         Content::Row(fields) => Ok(fields),
+        Content::Cell(cell) => cell.fields(),
         Content::Json(bytes) => json::parse(&bytes).inspect_err(|_| {
             spot.head = Some(String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD)]).into_owned());
         }),

@@ -8,6 +8,7 @@ use arrow_array::{Array, ArrowPrimitiveType, PrimitiveArray, RecordBatch, Struct
 use arrow_schema::{DataType, Field, Fields, TimeUnit};
 use serde_json::{Map, Number, Value};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// What a value takes at least, against the limit of a row.
 const SMALLEST_VALUE: usize = 8;
@@ -19,7 +20,7 @@ pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 struct Columns {
     batches: Batches,
-    current: Option<(RecordBatch, usize)>,
+    current: Option<(Arc<RecordBatch>, usize)>,
     name: String,
     number: u64,
     max_row_bytes: usize,
@@ -46,24 +47,17 @@ impl Iterator for Columns {
             if let Some((batch, at)) = &mut self.current
                 && *at < batch.num_rows()
             {
-                let (index, mut left) = (*at, self.max_row_bytes);
+                let cell = Cell { batch: batch.clone(), row: *at, limit: self.max_row_bytes };
                 *at += 1;
                 self.number += 1;
-                let row = guarded(|| {
-                    let fields = batch.schema_ref().fields();
-                    object(fields, batch.columns(), index, &mut left).map_err(|error| match error {
-                        Bad::Long => too_long(self.max_row_bytes),
-                        Bad::Row(error) => *error,
-                    })
-                });
-                return Some(Line::new(&self.name, self.number, row.map(Content::Row)));
+                return Some(Line::new(&self.name, self.number, Ok(Content::Cell(cell))));
             }
             self.current = None;
             if self.done {
                 return None;
             }
             match guarded(|| self.batches.next().transpose()) {
-                Ok(Some(batch)) => self.current = Some((batch, 0)),
+                Ok(Some(batch)) => self.current = Some((Arc::new(batch), 0)),
                 Ok(None) => self.done = true,
                 Err(error) => {
                     self.done = true;
@@ -72,6 +66,43 @@ impl Iterator for Columns {
             }
         }
     }
+}
+
+/// One row of a batch of columns, which worker threads turn into fields.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    batch: Arc<RecordBatch>,
+    row: usize,
+    limit: usize,
+}
+
+impl Cell {
+    /// The row's fields.
+    ///
+    /// # Errors
+    /// It is too long, or holds something that is no text, number, truth value, list or object.
+    pub fn fields(&self) -> Result<Map<String, Value>> {
+        row(&self.batch, self.row, self.limit)
+    }
+
+    /// Roughly the memory that it takes.
+    pub(super) fn size(&self) -> usize {
+        self.batch.get_array_memory_size() / self.batch.num_rows().max(1)
+    }
+}
+
+/// One row of a batch of columns; at most about `limit` bytes of it.
+///
+/// # Errors
+/// As [`Cell::fields`].
+pub fn row(batch: &RecordBatch, row: usize, limit: usize) -> Result<Map<String, Value>> {
+    guarded(|| {
+        let mut left = limit;
+        object(batch.schema_ref().fields(), batch.columns(), row, &mut left).map_err(|error| match error {
+            Bad::Long => too_long(limit),
+            Bad::Row(error) => *error,
+        })
+    })
 }
 
 enum Bad {

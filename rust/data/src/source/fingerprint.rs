@@ -3,6 +3,8 @@
 use super::arrow;
 use super::open::{file, is_pipe};
 use crate::error::{Error, Result};
+use arrow_array::RecordBatch;
+use arrow_ipc::writer::StreamWriter;
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,30 @@ pub(super) fn of_path(path: &Path, cache: Option<&Path>) -> Result<u128> {
         hasher.update(&of_file(&part, cache)?.to_le_bytes());
     }
     Ok(hasher.digest128())
+}
+
+/// Of batches of columns: their types and values, and where one batch ends.
+pub(super) fn of_batches(batches: &[RecordBatch]) -> Result<u128> {
+    struct Hashed(Xxh3);
+
+    impl std::io::Write for Hashed {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut hashed = Hashed(Xxh3::new());
+    if let Some(first) = batches.first() {
+        let written = StreamWriter::try_new(&mut hashed, &first.schema())
+            .and_then(|mut writer| batches.iter().try_for_each(|batch| writer.write(batch)));
+        written.map_err(|e| Error::data("the table cannot be read").because(e))?;
+    }
+    Ok(hashed.0.digest128())
 }
 
 fn of_file(path: &Path, cache: Option<&Path>) -> Result<u128> {

@@ -5,7 +5,7 @@
 
 mod array;
 mod arrow;
-mod columnar;
+pub mod columnar;
 mod csv;
 mod fingerprint;
 pub mod json;
@@ -20,6 +20,7 @@ mod tests;
 pub use fingerprint::cache_folder;
 
 use crate::error::{Error, Kind, Result};
+use arrow_array::RecordBatch;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
@@ -35,6 +36,8 @@ pub enum Source {
     File(PathBuf),
     /// Lines that the caller holds, with a name to report them by.
     Memory(String, Vec<Vec<u8>>),
+    /// Batches of columns that the caller holds, with a name to report them by.
+    Table(String, Vec<RecordBatch>),
 }
 
 /// What a row is before anybody looks at it.
@@ -42,7 +45,9 @@ pub enum Source {
 pub enum Content {
     /// JSON that is not parsed yet: worker threads do that.
     Json(Vec<u8>),
-    /// Columns.
+    /// A row of a batch of columns: worker threads look into those.
+    Cell(columnar::Cell),
+    /// Fields.
     Row(Map<String, Value>),
 }
 
@@ -54,6 +59,7 @@ impl Content {
     pub fn row(self) -> Result<Map<String, Value>> {
         match self {
             Self::Json(bytes) => json::parse(&bytes),
+            Self::Cell(cell) => cell.fields(),
             Self::Row(row) => Ok(row),
         }
     }
@@ -63,6 +69,7 @@ impl Content {
     pub fn size(&self) -> usize {
         match self {
             Self::Json(bytes) => bytes.len(),
+            Self::Cell(cell) => cell.size(),
             Self::Row(row) => row.iter().map(|(key, value)| key.len() + json::size(value)).sum(),
         }
     }
@@ -102,7 +109,7 @@ impl Source {
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
-            Self::Memory(name, _) => name.clone(),
+            Self::Memory(name, _) | Self::Table(name, _) => name.clone(),
         }
     }
 
@@ -120,6 +127,7 @@ impl Source {
                 }
                 Ok(hasher.digest128())
             }
+            Self::Table(_, batches) => fingerprint::of_batches(batches),
             Self::File(path) => fingerprint::of_path(path, cache_folder().as_deref()),
         }
     }
@@ -140,6 +148,10 @@ impl Source {
                 };
                 Line::new(name, index as u64 + 1, content)
             }))),
+            Self::Table(name, batches) => {
+                let batches = batches.clone().into_iter().map(Ok);
+                Ok(columnar::rows(Box::new(batches), name.clone(), max_row_bytes))
+            }
             Self::File(path) => open::open(path, max_row_bytes),
         }
     }
