@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from alignite.data.prepare import prepare_sft
-from alignite.data.prepared import PreparedSet
+from alignite.data.prepare import merge_shards, prepare, prepare_sft
+from alignite.data.prepared import ROLES, Origins, PreparedSet
+from alignite.data.preprocessor import Preprocessor
 from alignite.data.survey import Preview, preview
 from alignite.data.tokenizer import ChatTokenizer
 
-__all__ = ["ChatTokenizer", "PreparedSet", "Preview", "prepare_sft", "preview"]
+__all__ = [
+    "ROLES",
+    "ChatTokenizer",
+    "Origins",
+    "PreparedSet",
+    "Preprocessor",
+    "Preview",
+    "merge_shards",
+    "prepare",
+    "prepare_sft",
+    "preview",
+]
