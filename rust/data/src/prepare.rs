@@ -8,9 +8,9 @@ pub use report::{Count, Report};
 use staging::{Staging, check_target};
 
 use crate::chat::Chat;
-use crate::conversation::Format;
-use crate::encode::{Encoded, Encoder, IGNORE, Outcome};
+use crate::encode::{Encoded, Encoder, IGNORE, Outcome, not_to_imitate};
 use crate::error::{Error, Kind, Result};
+use crate::formats::Format;
 use crate::pack::best_fit_decreasing;
 use crate::prepared::{DATA_FILE, FINGERPRINT, REPORT_FILE, schema};
 use crate::rows::{Spot, each_row, names, reason_of};
@@ -142,11 +142,15 @@ impl Preparer {
     /// The format of one row, by the options or by its columns.
     ///
     /// # Errors
-    /// No format fits.
+    /// No format fits, or the rows hold feedback.
     pub fn format(&self, rows: &[Map<String, Value>]) -> Result<Format> {
-        match (&self.options.prompt_column, &self.options.completion_column) {
-            (Some(prompt), Some(completion)) => Ok(Format::columns(prompt, completion)),
-            _ => Format::detect(rows),
+        let format = match (&self.options.prompt_column, &self.options.completion_column) {
+            (Some(prompt), Some(completion)) => Format::columns(prompt, completion),
+            _ => Format::detect(rows)?,
+        };
+        match format.kind() {
+            "conversation" | "text" => Ok(format),
+            kind => Err(not_to_imitate(kind)),
         }
     }
 
@@ -218,7 +222,7 @@ impl<'a> Work<'a> {
     fn run(&mut self, sources: &[Source], tick: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         let preparer = self.preparer;
         let skip = preparer.options.on_bad_row == "skip";
-        let read = each_row(preparer, sources, skip, tick, Encoder::row, |spot, outcome| self.take(&spot, outcome))?;
+        let read = each_row(preparer, sources, skip, tick, Encoder::row, |spot, outcomes| self.take(&spot, outcomes))?;
         (self.report.rows, self.report.format) = (read.rows, read.format);
         self.flush(true)?;
         if self.report.used == 0 {
@@ -235,13 +239,15 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn take(&mut self, spot: &Spot, outcome: Result<Outcome>) -> Result<()> {
-        match outcome {
-            Ok(Outcome::Used(encoded)) => {
-                self.report.used(&spot.place, encoded.cut, encoded.control_text);
-                self.pending.push((i64::try_from(spot.id).unwrap_or(i64::MAX), encoded));
-            }
-            Ok(Outcome::Dropped(reason)) => self.report.dropped(&spot.place, reason.into()),
+    fn take(&mut self, spot: &Spot, outcomes: Result<Vec<Outcome>>) -> Result<()> {
+        match outcomes {
+            Ok(outcomes) => outcomes.into_iter().for_each(|outcome| match outcome {
+                Outcome::Used(encoded) => {
+                    self.report.used(&spot.place, encoded.cut, encoded.control_text);
+                    self.pending.push((i64::try_from(spot.id).unwrap_or(i64::MAX), encoded));
+                }
+                Outcome::Dropped(reason) => self.report.dropped(&spot.place, reason.into()),
+            }),
             Err(error) => self.report.dropped(&spot.place, reason_of(&error)),
         }
         self.flush(false)

@@ -1,8 +1,8 @@
 //! The rows of sources, read in order and worked on in parallel, for whatever is made of them.
 
-use crate::conversation::Format;
 use crate::encode::Encoder;
 use crate::error::{Error, Kind, Result};
+use crate::formats::Format;
 use crate::prepare::Preparer;
 use crate::source::{DAMAGED, Source};
 use rayon::prelude::*;
