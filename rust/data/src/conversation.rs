@@ -1,22 +1,27 @@
-//! A row of a data file as a conversation.
+//! Messages: who says what, as rows of every chat format give them.
 
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
 /// Who speaks.
-pub const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
+pub const ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
 
-/// One message. `fields` holds everything the row gave but null values, with `content` as one string.
-#[derive(Debug, Clone)]
+/// One message.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     /// One of [`ROLES`].
     pub role: String,
     /// The text, when the message has one.
     pub content: Option<String>,
-    /// What the template sees.
+    /// What the template sees: all that the row gave but null values, with `content` as one string. `train` and
+    /// `weight`, which say what is learned, are not among it.
     pub fields: Map<String, Value>,
     /// Whether an assistant's turn is trained on.
     pub scored: bool,
+    /// How much its loss counts; 1 unless the row says otherwise.
+    pub weight: f64,
+    /// Whether it stood alone in its column, as text and not as a message.
+    pub bare: bool,
 }
 
 impl Message {
@@ -26,153 +31,30 @@ impl Message {
         let mut fields = Map::new();
         fields.insert("role".into(), role.into());
         fields.insert("content".into(), content.into());
-        Self { role: role.into(), content: Some(content.into()), fields, scored: role == "assistant" }
-    }
-}
-
-/// How rows become conversations.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Format {
-    /// `messages`: a list of `{role, content}`.
-    Messages,
-    /// Two columns, each a string or a list of messages.
-    Columns {
-        /// The column of the prompt.
-        prompt: String,
-        /// The column of the completion.
-        completion: String,
-    },
-    /// `instruction`, `input` (optional), `output`.
-    Alpaca,
-}
-
-impl Format {
-    /// The one format that fits every row of the sample, or, when a row is bad, the first row.
-    ///
-    /// # Errors
-    /// None fits, or more than one does.
-    pub fn detect(rows: &[Map<String, Value>]) -> Result<Self> {
-        let candidates = [
-            (Self::Messages, vec!["messages"]),
-            (Self::columns("prompt", "completion"), vec!["prompt", "completion"]),
-            (Self::Alpaca, vec!["instruction", "output"]),
-        ];
-        let fits = |keys: &[&str], rows: &[Map<String, Value>]| {
-            rows.iter().all(|row| keys.iter().all(|key| row.contains_key(*key)))
-        };
-        let mut fitting: Vec<_> = candidates.iter().filter(|(_, keys)| fits(keys, rows)).cloned().collect();
-        if fitting.is_empty() && !rows.is_empty() {
-            fitting = candidates.into_iter().filter(|(_, keys)| fits(keys, &rows[..1])).collect();
-        }
-        if fitting.len() == 1 {
-            return Ok(fitting.remove(0).0);
-        }
-        let mut found: Vec<&str> = rows.iter().flat_map(|row| row.keys().map(String::as_str)).collect();
-        found.sort_unstable();
-        found.dedup();
-        let found = found.join(", ");
-        let fix = "name the columns with prompt_column and completion_column";
-        if fitting.is_empty() {
-            return Err(Error::data("no known format fits the rows")
-                .because(format!(
-                    "the columns are {found}; known are messages, prompt and completion, instruction and output"
-                ))
-                .fix(fix));
-        }
-        Err(Error::data("more than one format fits the rows").because(format!("the columns are {found}")).fix(fix))
+        let scored = role == "assistant";
+        Self { role: role.into(), content: Some(content.into()), fields, scored, weight: 1.0, bare: false }
     }
 
-    /// The name that reports use.
+    /// Text that stood alone in its column.
     #[must_use]
-    pub fn name(&self) -> String {
-        match self {
-            Self::Messages => "messages".into(),
-            Self::Columns { prompt, completion } => format!("{prompt}/{completion}"),
-            Self::Alpaca => "alpaca".into(),
-        }
+    pub fn bare(role: &str, content: &str) -> Self {
+        Self { bare: true, ..Self::text(role, content) }
     }
 
-    /// Two columns by name.
-    #[must_use]
-    pub fn columns(prompt: &str, completion: &str) -> Self {
-        Self::Columns { prompt: prompt.into(), completion: completion.into() }
-    }
-
-    /// The conversation of one row.
+    /// One message as chat formats give it: `{role, content, ...}`.
     ///
     /// # Errors
-    /// A column is missing, or holds something else than this format asks for.
-    pub fn read(&self, row: &Map<String, Value>) -> Result<Vec<Message>> {
-        match self {
-            Self::Messages => messages(column(row, "messages")?, "messages"),
-            Self::Columns { prompt, completion } => {
-                let mut turns = side(column(row, prompt)?, prompt, "user")?;
-                for turn in &mut turns {
-                    turn.scored = false;
-                }
-                let answer = side(column(row, completion)?, completion, "assistant")?;
-                turns.extend(answer);
-                Ok(turns)
-            }
-            Self::Alpaca => {
-                let (prompt, output) = alpaca(row)?;
-                Ok(vec![Message::text("user", &prompt), Message::text("assistant", output)])
-            }
-        }
-    }
-
-    /// Prompt and completion of one row as raw text, for training without a chat template.
-    ///
-    /// # Errors
-    /// As [`Format::read`]; and conversations, which need a template.
-    pub fn read_raw(&self, row: &Map<String, Value>) -> Result<(String, String)> {
-        match self {
-            Self::Messages => Err(Error::data("messages need a chat template")
-                .fix("leave apply_chat_template on, or give prompt and completion columns")),
-            Self::Columns { prompt, completion } => Ok((
-                text(column(row, prompt)?, prompt)?.to_owned(),
-                text(column(row, completion)?, completion)?.to_owned(),
-            )),
-            Self::Alpaca => alpaca(row).map(|(prompt, output)| (prompt, output.to_owned())),
-        }
+    /// It is none, or it holds something else than text.
+    pub fn read(item: &Value) -> Result<Self> {
+        message(item)
     }
 }
 
-fn column<'a>(row: &'a Map<String, Value>, name: &str) -> Result<&'a Value> {
-    row.get(name).ok_or_else(|| {
-        let found: Vec<&str> = row.keys().map(String::as_str).collect();
-        Error::data(format!("no column {name:?}"))
-            .because(format!("the row has {}", if found.is_empty() { "no columns".into() } else { found.join(", ") }))
-            .fix("name the columns with prompt_column and completion_column")
-    })
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str> {
-    value.as_str().ok_or_else(|| Error::data(format!("column {name:?} holds {}, not a string", kind_of(value))))
-}
-
-fn alpaca(row: &Map<String, Value>) -> Result<(String, &str)> {
-    let instruction = text(column(row, "instruction")?, "instruction")?;
-    let input = match row.get("input") {
-        None | Some(Value::Null) => "",
-        Some(value) => text(value, "input")?,
-    };
-    let output = text(column(row, "output")?, "output")?;
-    let prompt = if input.is_empty() { instruction.to_owned() } else { format!("{instruction}\n\n{input}") };
-    Ok((prompt, output))
-}
-
-fn side(value: &Value, name: &str, role: &str) -> Result<Vec<Message>> {
-    match value {
-        Value::String(content) => Ok(vec![Message::text(role, content)]),
-        Value::Array(_) => messages(value, name),
-        other => {
-            Err(Error::data(format!("column {name:?} holds {}, not a string or a list of messages", kind_of(other))))
-        }
-    }
-}
-
-fn messages(value: &Value, name: &str) -> Result<Vec<Message>> {
+/// A column that is a list of messages.
+///
+/// # Errors
+/// It is none, it is empty, or one of them is no message.
+pub fn messages(value: &Value, name: &str) -> Result<Vec<Message>> {
     let Value::Array(items) = value else {
         return Err(Error::data(format!("column {name:?} holds {}, not a list of messages", kind_of(value))));
     };
@@ -209,6 +91,7 @@ fn message(item: &Value) -> Result<Message> {
         let other = match role.to_lowercase().as_str() {
             "bot" | "gpt" | "model" | "ai" | "chatbot" => Some("assistant"),
             "human" | "prompter" => Some("user"),
+            "function" | "ipython" | "observation" => Some("tool"),
             _ => None,
         };
         let near = ROLES.iter().min_by_key(|known| distance(known, &role)).copied().unwrap_or("user");
@@ -225,7 +108,13 @@ fn message(item: &Value) -> Result<Message> {
         Some(other) => {
             return Err(Error::data(format!("content is {}, not a string", kind_of(other))));
         }
-        None if fields.contains_key("tool_calls") => None,
+        // What it says may be a call, or thoughts alone.
+        None if ["tool_calls", "reasoning_content", "reasoning", "thinking"]
+            .iter()
+            .any(|k| fields.contains_key(*k)) =>
+        {
+            None
+        }
         None => {
             return Err(Error::data(format!("the {role} message has no content"))
                 .fix("messages are objects with role and content"));
@@ -234,8 +123,30 @@ fn message(item: &Value) -> Result<Message> {
     if let Some(content) = &content {
         fields.insert("content".into(), content.as_str().into());
     }
-    let scored = role == "assistant";
-    Ok(Message { role, content, fields, scored })
+    let (scored, weight) = learned(&mut fields, &role)?;
+    Ok(Message { role, content, fields, scored, weight, bare: false })
+}
+
+/// Whether and how much a message is learned: its `train` and `weight`, which no template sees.
+fn learned(fields: &mut Map<String, Value>, role: &str) -> Result<(bool, f64)> {
+    let is_assistant = role == "assistant";
+    let train = match fields.shift_remove("train") {
+        None => is_assistant,
+        Some(Value::Bool(train)) => train,
+        Some(other) => return Err(Error::data(format!("train is {}, not true or false", kind_of(&other)))),
+    };
+    if train && !is_assistant {
+        return Err(Error::data(format!("a {role} message has train: true"))
+            .fix("only what assistants say is learned; leave train out"));
+    }
+    let weight = match fields.shift_remove("weight") {
+        None => 1.0,
+        Some(value) => value
+            .as_f64()
+            .filter(|weight| (0.0..f64::INFINITY).contains(weight))
+            .ok_or_else(|| Error::data(format!("weight is {value}, not a number of at least 0")))?,
+    };
+    Ok((train && weight > 0.0, weight))
 }
 
 fn joined(parts: &[Value]) -> Result<String> {
@@ -266,7 +177,7 @@ pub fn kind_of(value: &Value) -> &'static str {
 }
 
 /// Levenshtein distance, for "did you mean".
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.to_lowercase().chars().take(64).collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -286,54 +197,56 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn row(value: Value) -> Map<String, Value> {
-        value.as_object().unwrap().clone()
-    }
-
-    #[test]
-    fn formats_are_told_apart() {
-        let messages = row(json!({"messages": [{"role": "user", "content": "a"}], "id": 1}));
-        assert_eq!(Format::detect(std::slice::from_ref(&messages)).unwrap(), Format::Messages);
-        let alpaca = row(json!({"instruction": "a", "input": "b", "output": "c"}));
-        assert_eq!(Format::detect(std::slice::from_ref(&alpaca)).unwrap(), Format::Alpaca);
-        assert_eq!(Format::Alpaca.read(&alpaca).unwrap()[0].content.as_deref(), Some("a\n\nb"));
-        let error = Format::detect(&[row(json!({"question": "a", "answer": "b"}))]).unwrap_err();
-        assert!(error.why.unwrap().contains("answer, question"));
-        assert!(Format::detect(&[row(json!({"messages": [], "prompt": "", "completion": ""}))]).is_err());
-        // A row that does not fit is found when it is read, with its line.
-        assert_eq!(Format::detect(&[messages, alpaca.clone()]).unwrap(), Format::Messages);
-        assert!(Format::Messages.read(&alpaca).is_err());
-    }
-
     #[test]
     fn a_role_that_is_nearly_right_is_suggested() {
-        let error =
-            Format::Messages.read(&row(json!({"messages": [{"role": "assitant", "content": "x"}]}))).unwrap_err();
-        assert!(error.fix.unwrap().contains("did you mean \"assistant\""));
-        let error = Format::Messages.read(&row(json!({"messages": [{"role": "bot", "content": "x"}]}))).unwrap_err();
-        assert!(error.fix.unwrap().contains("did you mean \"assistant\""));
-        assert_eq!(error.location.as_deref(), Some("messages[0]"));
+        for (given, meant) in [("assitant", "assistant"), ("bot", "assistant"), ("ipython", "tool"), ("human", "user")]
+        {
+            let error = messages(&json!([{"role": given, "content": "x"}]), "messages").unwrap_err();
+            assert!(error.fix.unwrap().contains(&format!("did you mean {meant:?}")), "{given}");
+            assert_eq!(error.location.as_deref(), Some("messages[0]"));
+        }
     }
 
     #[test]
     fn parts_join_and_nulls_go() {
-        let given = json!({"messages": [
-            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "name": null}
-        ]});
-        let read = Format::Messages.read(&row(given)).unwrap();
-        assert_eq!(read[0].content.as_deref(), Some("ab"));
-        assert!(!read[0].fields.contains_key("name"));
-        let image = json!({"messages": [{"role": "user", "content": [{"type": "image"}]}]});
-        assert!(Format::Messages.read(&row(image)).is_err());
+        let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+        let read = Message::read(&json!({"role": "user", "content": parts, "name": null})).unwrap();
+        assert_eq!(read.content.as_deref(), Some("ab"));
+        assert!(!read.fields.contains_key("name"));
+        for part in ["image", "image_url", "input_audio", "video"] {
+            let error = Message::read(&json!({"role": "user", "content": [{"type": part}]})).unwrap_err();
+            assert!(error.what.contains(part), "{error}");
+        }
     }
 
     #[test]
-    fn only_the_completion_is_scored() {
-        let given = row(json!({
-            "prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}],
-            "completion": "d"
-        }));
-        let read = Format::columns("prompt", "completion").read(&given).unwrap();
-        assert_eq!(read.iter().map(|m| m.scored).collect::<Vec<_>>(), [false, false, false, true]);
+    fn content_may_be_missing_where_something_else_is_said() {
+        let call = json!({"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f"}}]});
+        assert_eq!(Message::read(&call).unwrap().content, None);
+        let thought = json!({"role": "assistant", "content": null, "reasoning_content": "hm"});
+        assert_eq!(Message::read(&thought).unwrap().content, None);
+        assert!(Message::read(&json!({"role": "assistant", "content": null})).is_err());
+        let text = Message::read(&json!({"role": "assistant", "content": "", "tool_calls": []})).unwrap();
+        assert_eq!(text.content.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn train_and_weight_say_what_is_learned_and_no_template_sees_them() {
+        let read = |extra: Value| {
+            let mut message = json!({"role": "assistant", "content": "a"});
+            message.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            Message::read(&message)
+        };
+        let scored = |extra: Value| read(extra).map(|m| (m.scored, m.weight)).unwrap();
+        assert_eq!(scored(json!({})), (true, 1.0));
+        assert_eq!(scored(json!({"train": false})), (false, 1.0));
+        assert_eq!(scored(json!({"weight": 0})), (false, 0.0));
+        assert_eq!(scored(json!({"train": true, "weight": 0.5})), (true, 0.5));
+        assert_eq!(read(json!({"train": false, "weight": 2})).unwrap().fields.len(), 2);
+        for bad in [json!({"train": "no"}), json!({"weight": -1}), json!({"weight": "much"})] {
+            assert!(read(bad).is_err());
+        }
+        assert!(Message::read(&json!({"role": "user", "content": "a", "train": true})).is_err());
+        assert!(!Message::read(&json!({"role": "user", "content": "a", "train": false})).unwrap().scored);
     }
 }

@@ -1,9 +1,10 @@
 //! Text to ids and labels. A token is scored if and only if it lies wholly inside what the model must emit.
 
 use crate::chat::{Chat, Rendered, Span, holds_marks};
-use crate::conversation::{Format, Message};
+use crate::conversation::Message;
 use crate::error::{Error, Kind, Result};
-use crate::record::Context;
+use crate::formats::Format;
+use crate::record::{Context, Record, Text};
 use serde_json::{Map, Value};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -154,45 +155,62 @@ impl Encoder {
             .map_err(|error| Error::new(Kind::Tokenizer, "ids cannot be decoded").because(error))
     }
 
-    /// A row of this format.
+    /// A row of this format: each of its records, mostly one.
     ///
     /// # Errors
     /// The row does not fit the format, or its scored tokens cannot be told.
-    pub fn row(&self, format: &Format, row: &Map<String, Value>) -> Result<Outcome> {
-        let encoded = self.whole(format, row)?.and_then(|whole| {
+    pub fn row(&self, format: &Format, row: &Map<String, Value>) -> Result<Vec<Outcome>> {
+        let cut = |whole: Whole| {
             let (length, cut) = self.cut(&whole)?;
             let ids = whole.tokens[..length].iter().map(|token| token.id.cast_signed()).collect();
             let mut labels = whole.labels;
             labels.truncate(length);
             Ok(Encoded { ids, labels, cut, control_text: whole.control_text })
-        });
-        Ok(encoded.map_or_else(|Left(reason)| Outcome::Dropped(reason), Outcome::Used))
+        };
+        let outcome =
+            |kept: Kept<Whole>| kept.and_then(cut).map_or_else(|Left(reason)| Outcome::Dropped(reason), Outcome::Used);
+        Ok(self.whole(format, row)?.into_iter().map(outcome).collect())
     }
 
-    /// A row of this format as it would be without a longest length, or why it is left out whatever its length.
+    /// The records of a row as they would be without a longest length, or why they are left out whatever their length.
     ///
     /// # Errors
     /// As [`Encoder::row`].
-    pub fn whole(&self, format: &Format, row: &Map<String, Value>) -> Result<Kept<Whole>> {
-        match &self.chat {
-            Some(chat) => {
-                let messages = format.read(row)?;
-                if !messages.iter().any(|message| message.role == "assistant" && message.scored) {
-                    return Ok(Err(Left("no assistant turn")));
-                }
-                if messages.iter().filter_map(|message| message.content.as_deref()).any(holds_marks) {
-                    return Ok(Err(Left("private-use characters that alignite marks turns with")));
-                }
-                if messages.iter().any(|message| self.holds_hidden_control(message)) {
-                    return Ok(Err(Left("control tokens in a field of a message that is not its content")));
-                }
-                self.conversation(chat, &messages)
-            }
-            None => {
-                let (prompt, completion) = format.read_raw(row)?;
-                self.raw(&prompt, &completion).map(Ok)
-            }
+    pub fn whole(&self, format: &Format, row: &Map<String, Value>) -> Result<Vec<Kept<Whole>>> {
+        if self.chat.is_some() {
+            format.read(row)?.iter().map(|record| self.record(record)).collect()
+        } else {
+            format
+                .read_raw(row)?
+                .iter()
+                .map(|Text { prompt, completion }| self.raw(prompt, completion).map(Ok))
+                .collect()
         }
+    }
+
+    /// A record with this encoder's template, as [`Encoder::whole`].
+    ///
+    /// # Errors
+    /// Its scored tokens cannot be told, or it is no example of what to say.
+    pub fn record(&self, record: &Record) -> Result<Kept<Whole>> {
+        let messages = match record {
+            Record::Text(text) => return self.raw(&text.prompt, &text.completion).map(Ok),
+            Record::Conversation(talk) => &talk.messages,
+            other => return Err(not_to_imitate(other.kind())),
+        };
+        let Some(chat) = &self.chat else {
+            return Err(Error::data("messages need a chat template"));
+        };
+        if !messages.iter().any(|message| message.role == "assistant" && message.scored) {
+            return Ok(Err(Left("no assistant turn")));
+        }
+        if messages.iter().filter_map(|message| message.content.as_deref()).any(holds_marks) {
+            return Ok(Err(Left("private-use characters that alignite marks turns with")));
+        }
+        if messages.iter().any(|message| self.holds_hidden_control(message)) {
+            return Ok(Err(Left("control tokens in a field of a message that is not its content")));
+        }
+        self.conversation(chat, messages)
     }
 
     /// How many tokens of a row are trained on, or why none is.
@@ -354,6 +372,13 @@ impl Encoder {
         }
         Ok(())
     }
+}
+
+/// Feedback was given where examples of what to say are wanted.
+pub(crate) fn not_to_imitate(kind: &str) -> Error {
+    Error::data(format!("the rows hold {kind} data, which sft does not train on"))
+        .because("they compare or rate replies instead of showing what to say")
+        .fix("`alignite convert --to messages` makes conversations of the best replies, or name another format")
 }
 
 /// The id where a token lies wholly inside a scored span, else [`IGNORE`].

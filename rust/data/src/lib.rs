@@ -1,6 +1,6 @@
 //! alignite's data path: file rows to exact training batches, in pure Rust.
 //!
-//! [`source`] lines -> [`conversation`] -> [`chat`] text and scored parts -> [`encode`] ids and labels -> [`pack`]
+//! [`source`] lines -> [`formats`] records -> [`chat`] text and scored parts -> [`encode`] ids and labels -> [`pack`]
 //! windows -> [`prepare`] an Arrow file -> [`prepared`] batches, read in the [`order`] of an epoch. [`survey`] goes the
 //! same way up to the windows and tells what it saw.
 
@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod encode;
 pub mod error;
 pub mod export;
+pub mod formats;
 pub mod gguf_tokenizer;
 mod mapped;
 pub mod order;

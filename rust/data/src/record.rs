@@ -1,13 +1,13 @@
 //! What a row says, whatever file and format it came from.
 //!
 //! Every reader makes these and every stage behind it takes these. A side of a record (a prompt, a reply) is a list of
-//! messages; text that stood alone in its column is one message.
+//! messages; text that stood alone in its column is one message that is [`Message::bare`].
 
 use crate::conversation::Message;
 use serde_json::{Map, Value};
 
 /// One example.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     /// Turns, of which assistants' are learned.
     Conversation(Conversation),
@@ -32,10 +32,14 @@ pub struct Context {
     pub documents: Option<Value>,
     /// Further variables of the template, by name.
     pub variables: Map<String, Value>,
+    /// The prompt as one text that replies follow directly, where the row gave it so and its messages say less: the
+    /// transcript before HH's last reply, or a prompt with the space that parts it from its answer. For rows that no
+    /// template touches.
+    pub raw_prompt: Option<String>,
 }
 
 /// Turns, of which assistants' are learned where [`Message::scored`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Conversation {
     /// The turns.
     pub messages: Vec<Message>,
@@ -53,7 +57,7 @@ pub struct Text {
 }
 
 /// Two replies to one prompt.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Preference {
     /// What is answered.
     pub prompt: Vec<Message>,
@@ -70,7 +74,7 @@ pub struct Preference {
 }
 
 /// Several replies to one prompt.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
     /// What is answered.
     pub prompt: Vec<Message>,
@@ -81,7 +85,7 @@ pub struct Ranking {
 }
 
 /// A reply and how good it is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Response {
     /// The reply.
     pub messages: Vec<Message>,
@@ -91,12 +95,12 @@ pub struct Response {
     pub model: Option<String>,
 }
 
-/// A solution in steps.
-#[derive(Debug, Clone)]
+/// A solution in steps, or several that branch off one another.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Steps {
     /// The problem.
     pub prompt: Vec<Message>,
-    /// The steps, in order.
+    /// The steps, each behind the one that it follows.
     pub steps: Vec<Step>,
     /// What the template is given beside them.
     pub context: Context,
@@ -107,12 +111,14 @@ pub struct Steps {
 pub struct Step {
     /// The text, without a separator.
     pub text: String,
-    /// -1 wrong, 0 neutral, 1 right.
-    pub rating: i8,
+    /// -1 wrong, 0 neutral, 1 right; None where it only leads up to others.
+    pub rating: Option<i8>,
+    /// The step before this one; None where it is the first. Alternatives have the same one.
+    pub parent: Option<usize>,
 }
 
 /// One reply that is good or bad.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Unpaired {
     /// What is answered.
     pub prompt: Vec<Message>,
@@ -122,6 +128,19 @@ pub struct Unpaired {
     pub label: bool,
     /// What the template is given beside them.
     pub context: Context,
+}
+
+impl Conversation {
+    /// Prompt and completion as the row gave them, when each stood alone as text: for training without a template.
+    #[must_use]
+    pub fn raw(&self) -> Option<Text> {
+        let [prompt, completion] = self.messages.as_slice() else { return None };
+        if !prompt.bare || !completion.bare {
+            return None;
+        }
+        let prompt = self.context.raw_prompt.clone().or_else(|| prompt.content.clone())?;
+        Some(Text { prompt, completion: completion.content.clone()? })
+    }
 }
 
 impl Record {

@@ -4,9 +4,9 @@ mod shown;
 
 pub use shown::{Piece, Shown, Turn};
 
-use crate::conversation::Format;
 use crate::encode::{Cut, Encoder, IGNORE, Kept, Left, Whole};
 use crate::error::{Error, Kind, Result};
+use crate::formats::Format;
 use crate::prepare::{Count, PACKING_WINDOW, Preparer, Report, Tick, how};
 use crate::rows::{Spot, each_row, names, reason_of};
 use crate::source::Source;
@@ -112,11 +112,15 @@ enum Looked {
     Left { reason: &'static str, head: String },
 }
 
-fn look(encoder: &Encoder, format: &Format, row: &Map<String, Value>) -> Result<Looked> {
-    let whole = match encoder.whole(format, row)? {
-        Ok(whole) => whole,
-        Err(Left(reason)) => return Ok(Looked::Left { reason, head: shown::head(row) }),
+fn look(encoder: &Encoder, format: &Format, row: &Map<String, Value>) -> Result<Vec<Looked>> {
+    let looked = |whole: Kept<Whole>| match whole {
+        Ok(whole) => look_at(encoder, whole),
+        Err(Left(reason)) => Looked::Left { reason, head: shown::head(row) },
     };
+    Ok(encoder.whole(format, row)?.into_iter().map(looked).collect())
+}
+
+fn look_at(encoder: &Encoder, whole: Whole) -> Looked {
     let fate = encoder.cut(&whole);
     let bytes: Vec<u8> = whole.tokens.iter().flat_map(|token| token.id.to_le_bytes()).collect();
     let control = match fate {
@@ -125,7 +129,7 @@ fn look(encoder: &Encoder, format: &Format, row: &Map<String, Value>) -> Result<
         }
         _ => BTreeSet::new(),
     };
-    Ok(Looked::Tokens { hash: xxhash_rust::xxh3::xxh3_128(&bytes), whole, fate, control })
+    Looked::Tokens { hash: xxhash_rust::xxh3::xxh3_128(&bytes), whole, fate, control }
 }
 
 enum Asked {
@@ -186,7 +190,10 @@ impl Preparer {
             happened: HashSet::new(),
         };
         let read = each_row(self, sources, true, tick, look, |spot, looked| {
-            work.take(&spot, looked);
+            match looked {
+                Ok(records) => records.into_iter().for_each(|looked| work.take(&spot, Ok(looked))),
+                Err(error) => work.take(&spot, Err(error)),
+            }
             Ok(())
         })?;
         (work.survey.report.rows, work.survey.report.format) = (read.rows, read.format);

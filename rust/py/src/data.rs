@@ -144,7 +144,11 @@ impl Preparer {
         let outcome = detached(py, || {
             let row = parse(row_json)?;
             let format = self.inner.format(std::slice::from_ref(&row))?;
-            self.inner.encoder().row(&format, &row)
+            let mut outcomes = self.inner.encoder().row(&format, &row)?;
+            match outcomes.len() {
+                1 => Ok(outcomes.remove(0)),
+                count => Err(Error::data(format!("the row holds {count} examples, not one"))),
+            }
         })?;
         match outcome.map_err(|error| from_data(py, &error))? {
             Outcome::Used(row) => Ok((row.ids.into_pyarray(py), row.labels.into_pyarray(py), None)),

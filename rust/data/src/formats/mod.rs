@@ -1,0 +1,171 @@
+//! The formats of instruction, chat and feedback data: a row to the records that it holds.
+//!
+//! A format is a family of data sets with the same columns, and which column goes by which of the family's names. It is
+//! named, or told from the first rows. docs/cli.md lists the families.
+
+mod chats;
+mod detect;
+mod families;
+mod hh;
+mod pairs;
+mod rankings;
+mod row;
+mod steps;
+mod turns;
+
+pub use families::names;
+use families::{FAMILIES, Family};
+use row::Row;
+
+use crate::conversation::distance;
+use crate::error::{Error, Kind, Result};
+use crate::record::{Record, Text};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// By the name that a format knows a column by, the column's own name.
+pub type Columns = BTreeMap<String, String>;
+
+/// How rows become records.
+#[derive(Debug, Clone)]
+pub struct Format {
+    family: &'static Family,
+    columns: Columns,
+    unused: Vec<String>,
+}
+
+impl Format {
+    /// The family of this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn parse(name: &str) -> Result<Self> {
+        let wanted = name.to_lowercase().replace(['_', ' '], "-");
+        if let Some(family) = FAMILIES.iter().find(|family| family.name == wanted || family.aliases.contains(&&*wanted))
+        {
+            return Ok(Self::of(family));
+        }
+        let all: Vec<&str> = names().collect();
+        let near =
+            all.iter().min_by_key(|known| distance(known, &wanted)).filter(|known| distance(known, &wanted) <= 3);
+        let near = near.map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+        Err(Error::new(Kind::Usage, format!("there is no format {name:?}"))
+            .fix(format!("{near}formats are {}", all.join(", "))))
+    }
+
+    /// The format of these rows: the one named, or told from the rows, with columns that go by other names.
+    ///
+    /// # Errors
+    /// There is no such format, it has no such columns, or no family wins.
+    pub fn choose(rows: &[Map<String, Value>], name: Option<&str>, columns: &Columns) -> Result<Self> {
+        match name {
+            None => Self::detect_with(rows, columns),
+            Some(name) => Ok(Self::parse(name)?.with_columns(columns)?.seen(rows)),
+        }
+    }
+
+    /// The format told from rows; see [`Format::detect_with`].
+    ///
+    /// # Errors
+    /// No family wins.
+    pub fn detect(rows: &[Map<String, Value>]) -> Result<Self> {
+        Self::detect_with(rows, &Columns::new())
+    }
+
+    /// The same, reading other columns under the names that the family knows.
+    ///
+    /// # Errors
+    /// The family has no column of such a name.
+    pub fn with_columns(mut self, columns: &Columns) -> Result<Self> {
+        for name in columns.keys() {
+            if !self.family.columns().any(|known| known == name) {
+                let known: Vec<&str> = self.family.columns().collect();
+                return Err(Error::new(Kind::Usage, format!("format {} has no column {name:?}", self.family.name))
+                    .at("columns")
+                    .fix(format!("its columns are {}", known.join(", "))));
+            }
+        }
+        self.columns = columns.clone();
+        Ok(self)
+    }
+
+    /// Two columns by name, each text or messages.
+    #[must_use]
+    pub fn columns(prompt: &str, completion: &str) -> Self {
+        let columns = [("prompt", prompt), ("completion", completion)];
+        let columns = columns.into_iter().filter(|(name, column)| name != column);
+        let columns = columns.map(|(name, column)| (name.into(), column.into())).collect();
+        Self { columns, ..Self::of(&families::PROMPT_COMPLETION) }
+    }
+
+    /// The name that reports use, with the columns that go by other names.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.columns.is_empty() {
+            return self.family.name.into();
+        }
+        let columns: Vec<String> = self.columns.iter().map(|(name, column)| format!("{name}={column}")).collect();
+        format!("{} ({})", self.family.name, columns.join(", "))
+    }
+
+    /// What its rows hold, as [`Record::kind`] names it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.family.kind
+    }
+
+    /// Columns of the rows that it was told from which it does not read, sorted.
+    #[must_use]
+    pub fn unused(&self) -> &[String] {
+        &self.unused
+    }
+
+    /// Columns of a row that it does not read.
+    pub fn unused_in<'a>(&'a self, row: &'a Map<String, Value>) -> impl Iterator<Item = &'a str> {
+        let used = self.family.used(&self.view(row));
+        row.iter()
+            .filter(move |(name, value)| !value.is_null() && !used.contains(&name.as_str()))
+            .map(|(name, _)| &**name)
+    }
+
+    /// What one row holds; mostly one record.
+    ///
+    /// # Errors
+    /// A column is missing, or holds something else than this format asks for.
+    pub fn read(&self, row: &Map<String, Value>) -> Result<Vec<Record>> {
+        (self.family.read)(&self.view(row))
+    }
+
+    /// Prompts and completions of one row as raw text, for training without a chat template.
+    ///
+    /// # Errors
+    /// As [`Format::read`]; and conversations, which need a template.
+    pub fn read_raw(&self, row: &Map<String, Value>) -> Result<Vec<Text>> {
+        let raw = |record| match record {
+            Record::Text(text) => Ok(text),
+            Record::Conversation(talk) => talk.raw().ok_or_else(|| {
+                Error::data("messages need a chat template")
+                    .fix("leave apply_chat_template on, or give prompt and completion columns of text")
+            }),
+            other => Err(Error::data(format!("a row holds {}, not text", other.kind()))),
+        };
+        self.read(row)?.into_iter().map(raw).collect()
+    }
+
+    fn of(family: &'static Family) -> Self {
+        Self { family, columns: Columns::new(), unused: Vec::new() }
+    }
+
+    /// With the columns of these rows that it does not read.
+    fn seen(mut self, rows: &[Map<String, Value>]) -> Self {
+        let mut unused: Vec<String> = rows.iter().flat_map(|row| self.unused_in(row)).map(str::to_owned).collect();
+        unused.sort_unstable();
+        unused.dedup();
+        self.unused = unused;
+        self
+    }
+
+    fn view<'a>(&'a self, row: &'a Map<String, Value>) -> Row<'a> {
+        Row { row, columns: &self.columns }
+    }
+}
