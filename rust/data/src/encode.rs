@@ -3,15 +3,14 @@
 use crate::chat::{Chat, Rendered, Span, holds_marks};
 use crate::conversation::Message;
 use crate::error::{Error, Kind, Result};
-use crate::formats::Format;
-use crate::record::{Context, Record, Text};
-use serde_json::{Map, Value};
+use crate::record::{Context, Record};
+use crate::sample::Sample;
+use serde_json::Value;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::Tokenizer;
 
-/// The label of a token that is not scored.
-pub const IGNORE: i32 = -100;
+pub use crate::sample::IGNORE;
 
 /// How a row was shortened to the longest length allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,15 +21,17 @@ pub enum Cut {
     AtTurn,
     /// Inside its first answer, which does not fit whole.
     Tail,
+    /// Before the prompt's last turns: replies are never cut.
+    Prompt,
+    /// Not here: the packer splits it.
+    Split,
 }
 
-/// One row as ids and labels.
+/// One record as tokens, ready to be packed.
 #[derive(Debug, Clone)]
 pub struct Encoded {
-    /// Token ids.
-    pub ids: Vec<i32>,
-    /// The id where the token is scored, else [`IGNORE`]; never scored at the first token.
-    pub labels: Vec<i32>,
+    /// The tokens.
+    pub sample: Sample,
     /// How it was shortened.
     pub cut: Cut,
     /// Whether a content held the text of a control token, which was kept as text.
@@ -44,8 +45,10 @@ pub struct Whole {
     pub text: String,
     /// The tokens, in order.
     pub tokens: Vec<Token>,
-    /// As in [`Encoded`], one for each token.
+    /// The id where the token is scored, else [`IGNORE`]; never scored at the first token.
     pub labels: Vec<i32>,
+    /// How much each token counts; empty when all count 1.
+    pub weights: Vec<f32>,
     /// The end of each scored turn.
     pub ends: Vec<usize>,
     /// What the row itself says, in the order of the text, and who says it; the rest is the template's.
@@ -75,7 +78,7 @@ pub enum Outcome {
     /// It is trained on.
     Used(Encoded),
     /// It is not, for this reason.
-    Dropped(&'static str),
+    Dropped(Left),
 }
 
 /// Encodes rows for one tokenizer and template.
@@ -86,11 +89,22 @@ pub struct Encoder {
     control: Vec<(String, u32)>,
     chat: Option<Chat>,
     eos: Option<u32>,
-    max_length: usize,
+    pub(crate) max_length: usize,
+    split: bool,
+}
+
+/// Why a row is left out that has control tokens where they cannot be kept as text.
+pub(crate) const CONTROL: Left = Left("control tokens in a content, which this tokenizer cannot keep as text");
+
+impl From<Kept<Encoded>> for Outcome {
+    fn from(kept: Kept<Encoded>) -> Self {
+        kept.map_or_else(Self::Dropped, Self::Used)
+    }
 }
 
 impl Encoder {
-    /// An encoder of a tokenizer.json; without a `chat` rows are raw text, and `eos_token` ends them.
+    /// An encoder of a tokenizer.json; without a `chat` rows are raw text, and `eos_token` ends them. With
+    /// `split` rows longer than the longest length stay whole, for the packer to split.
     ///
     /// # Errors
     /// The tokenizer cannot be read, or has no such token.
@@ -99,6 +113,7 @@ impl Encoder {
         chat: impl FnOnce(Vec<String>) -> Result<Option<Chat>>,
         eos_token: Option<&str>,
         max_length: usize,
+        split: bool,
     ) -> Result<Self> {
         let bad = |why: String| {
             Error::new(Kind::Tokenizer, "tokenizer.json cannot be used").because(why).fix("get the model's files again")
@@ -128,7 +143,7 @@ impl Encoder {
         let mut literal = tokenizer.clone();
         literal.set_encode_special_tokens(true);
         let chat = chat(control.iter().map(|(text, _)| text.clone()).collect())?;
-        Ok(Self { tokenizer, literal, control, chat, eos, max_length })
+        Ok(Self { tokenizer, literal, control, chat, eos, max_length, split })
     }
 
     /// The renderer of conversations.
@@ -155,62 +170,61 @@ impl Encoder {
             .map_err(|error| Error::new(Kind::Tokenizer, "ids cannot be decoded").because(error))
     }
 
-    /// A row of this format: each of its records, mostly one.
+    /// What becomes of a record: one outcome, or as many as a tree of steps has branches.
     ///
     /// # Errors
-    /// The row does not fit the format, or its scored tokens cannot be told.
-    pub fn row(&self, format: &Format, row: &Map<String, Value>) -> Result<Vec<Outcome>> {
-        let cut = |whole: Whole| {
-            let (length, cut) = self.cut(&whole)?;
-            let ids = whole.tokens[..length].iter().map(|token| token.id.cast_signed()).collect();
-            let mut labels = whole.labels;
-            labels.truncate(length);
-            Ok(Encoded { ids, labels, cut, control_text: whole.control_text })
-        };
-        let outcome =
-            |kept: Kept<Whole>| kept.and_then(cut).map_or_else(|Left(reason)| Outcome::Dropped(reason), Outcome::Used);
-        Ok(self.whole(format, row)?.into_iter().map(outcome).collect())
-    }
-
-    /// The records of a row as they would be without a longest length, or why they are left out whatever their length.
-    ///
-    /// # Errors
-    /// As [`Encoder::row`].
-    pub fn whole(&self, format: &Format, row: &Map<String, Value>) -> Result<Vec<Kept<Whole>>> {
-        if self.chat.is_some() {
-            format.read(row)?.iter().map(|record| self.record(record)).collect()
-        } else {
-            format
-                .read_raw(row)?
-                .iter()
-                .map(|Text { prompt, completion }| self.raw(prompt, completion).map(Ok))
-                .collect()
+    /// Its scored tokens cannot be told, or it needs a chat template and there is none.
+    pub fn record(&self, record: &Record) -> Result<Vec<Outcome>> {
+        match record {
+            Record::Conversation(_) | Record::Text(_) => {
+                let kept = self.whole(record)?.and_then(|whole| {
+                    let (length, cut) = self.cut(&whole)?;
+                    let ids = whole.tokens[..length].iter().map(|token| token.id.cast_signed()).collect();
+                    let Whole { mut labels, mut weights, control_text, .. } = whole;
+                    labels.truncate(length);
+                    weights.truncate(length);
+                    let sample = Sample { weights, ..Sample::whole(ids, labels) };
+                    Ok(Encoded { sample, cut, control_text })
+                });
+                Ok(vec![kept.into()])
+            }
+            feedback => self.feedback(feedback),
         }
     }
 
-    /// A record with this encoder's template, as [`Encoder::whole`].
+    /// A conversation or a text as it would be without a longest length, or why it is left out whatever its length.
     ///
     /// # Errors
-    /// Its scored tokens cannot be told, or it is no example of what to say.
-    pub fn record(&self, record: &Record) -> Result<Kept<Whole>> {
-        let messages = match record {
+    /// As [`Encoder::record`]; or the record is neither.
+    pub fn whole(&self, record: &Record) -> Result<Kept<Whole>> {
+        let (messages, context) = match record {
             Record::Text(text) => return self.raw(&text.prompt, &text.completion).map(Ok),
-            Record::Conversation(talk) => &talk.messages,
-            other => return Err(not_to_imitate(other.kind())),
+            Record::Conversation(talk) => (&talk.messages, &talk.context),
+            other => return Err(Error::data(format!("a {} is no conversation", other.kind()))),
         };
         let Some(chat) = &self.chat else {
-            return Err(Error::data("messages need a chat template"));
+            let Record::Conversation(talk) = record else { return Err(needs_template()) };
+            let text = talk.raw().ok_or_else(needs_template)?;
+            return self.raw(&text.prompt, &text.completion).map(Ok);
         };
         if !messages.iter().any(|message| message.role == "assistant" && message.scored) {
             return Ok(Err(Left("no assistant turn")));
         }
+        if let Some(left) = self.unreadable(messages) {
+            return Ok(Err(left));
+        }
+        self.conversation(chat, messages, context)
+    }
+
+    /// Why messages are left out whatever becomes of them.
+    pub(crate) fn unreadable(&self, messages: &[Message]) -> Option<Left> {
         if messages.iter().filter_map(|message| message.content.as_deref()).any(holds_marks) {
-            return Ok(Err(Left("private-use characters that alignite marks turns with")));
+            return Some(Left("private-use characters that alignite marks turns with"));
         }
         if messages.iter().any(|message| self.holds_hidden_control(message)) {
-            return Ok(Err(Left("control tokens in a field of a message that is not its content")));
+            return Some(Left("control tokens in a field of a message that is not its content"));
         }
-        self.conversation(chat, messages)
+        None
     }
 
     /// How many tokens of a row are trained on, or why none is.
@@ -220,8 +234,9 @@ impl Encoder {
     pub fn cut(&self, whole: &Whole) -> Kept<(usize, Cut)> {
         let Whole { tokens, labels, ends, .. } = whole;
         let is_scored = |labels: &[i32]| labels.iter().any(|&label| label != IGNORE);
-        if tokens.len() <= self.max_length {
-            return if is_scored(labels) { Ok((tokens.len(), Cut::Whole)) } else { Err(Left("no scored token")) };
+        if tokens.len() <= self.max_length || self.split {
+            let cut = if tokens.len() <= self.max_length { Cut::Whole } else { Cut::Split };
+            return if is_scored(labels) { Ok((tokens.len(), cut)) } else { Err(Left("no scored token")) };
         }
         let turns = ends.iter().map(|&end| tokens.partition_point(|token| token.range.end <= end));
         let fitting = turns.filter(|&count| count <= self.max_length).max();
@@ -274,42 +289,54 @@ impl Encoder {
         self.tokenizer.id_to_token(id)
     }
 
-    fn conversation(&self, chat: &Chat, messages: &[Message]) -> Result<Kept<Whole>> {
-        let rendered = chat.render(messages, &Context::default())?;
-        let control_text = rendered.contents.iter().any(|range| self.holds_control(&rendered.text[range.clone()]));
-        let tokens = if control_text {
-            match self.piecewise(&rendered)? {
-                Some(tokens) => tokens,
-                None => {
-                    return Ok(Err(Left("control tokens in a content, which this tokenizer cannot keep as text")));
-                }
-            }
-        } else {
-            let encoding = encode(&self.tokenizer, &rendered.text)?;
-            tokens_of(&encoding, 0)
+    fn conversation(&self, chat: &Chat, messages: &[Message], context: &Context) -> Result<Kept<Whole>> {
+        let rendered = chat.render(messages, context)?;
+        let Some((tokens, control_text)) = self.tokens(&rendered.text, &rendered.contents)? else {
+            return Ok(Err(CONTROL));
         };
-        let labels = labels_of(&tokens, &rendered.scored);
+        let (labels, weights) = labels_of(&tokens, &rendered.scored);
         let roles = rendered.speakers.iter().map(|&index| messages[index].role.clone());
         let contents = roles.zip(rendered.contents).collect();
-        Ok(Ok(Whole { text: rendered.text, tokens, labels, ends: rendered.ends, contents, control_text }))
+        let Rendered { text, ends, .. } = rendered;
+        Ok(Ok(Whole { text, tokens, labels, weights, ends, contents, control_text }))
+    }
+
+    /// The tokens of a rendered text, in whose contents control tokens are text, and whether there are any. None when
+    /// this tokenizer cannot keep them as text.
+    pub(crate) fn tokens(&self, text: &str, contents: &[Range<usize>]) -> Result<Option<(Vec<Token>, bool)>> {
+        let control_text = contents.iter().any(|range| self.holds_control(&text[range.clone()]));
+        if control_text {
+            return Ok(self.piecewise(text, contents)?.map(|tokens| (tokens, true)));
+        }
+        Ok(Some((tokens_of(&encode(&self.tokenizer, text)?, 0), false)))
+    }
+
+    /// The tokens of text that stands for itself, control tokens and all, and whether it holds any as text.
+    pub(crate) fn raw_tokens(&self, text: &str) -> Result<(Vec<Token>, bool)> {
+        let control_text = self.holds_control(text);
+        let tokenizer = if control_text { &self.literal } else { &self.tokenizer };
+        Ok((tokens_of(&encode(tokenizer, text)?, 0), control_text))
+    }
+
+    /// The token that ends raw text.
+    pub(crate) fn end_token(&self) -> Result<u32> {
+        self.eos.ok_or_else(|| {
+            Error::new(Kind::Tokenizer, "raw text needs an eos_token to end it")
+                .fix("name eos_token in tokenizer_config.json")
+        })
     }
 
     fn raw(&self, prompt: &str, completion: &str) -> Result<Whole> {
         let text = format!("{prompt}{completion}");
-        let control_text = self.holds_control(&text);
-        let tokenizer = if control_text { &self.literal } else { &self.tokenizer };
-        let mut tokens = tokens_of(&encode(tokenizer, &text)?, 0);
-        let eos = self.eos.ok_or_else(|| {
-            Error::new(Kind::Tokenizer, "raw text needs an eos_token to end it")
-                .fix("name eos_token in tokenizer_config.json")
-        })?;
+        let (mut tokens, control_text) = self.raw_tokens(&text)?;
+        let eos = self.end_token()?;
         // The end token is one byte past the text, so that it lies inside the scored part.
         let scored = prompt.len()..text.len() + 1;
         tokens.push(Token { id: eos, range: text.len()..text.len() + 1 });
         let span = Span { range: scored.clone(), weight: 1.0 };
-        let labels = labels_of(&tokens, std::slice::from_ref(&span));
+        let (labels, weights) = labels_of(&tokens, std::slice::from_ref(&span));
         let contents = vec![("prompt".into(), 0..prompt.len()), ("completion".into(), prompt.len()..text.len())];
-        Ok(Whole { text, tokens, labels, ends: vec![scored.end], contents, control_text })
+        Ok(Whole { text, tokens, labels, weights, ends: vec![scored.end], contents, control_text })
     }
 
     /// Whether a field beside the content holds a control token, which would be read as one, or end a turn early.
@@ -332,12 +359,11 @@ impl Encoder {
 
     /// Encode with the contents' control texts as text: the template's control tokens by their ids, what lies between
     /// by the literal tokenizer. None when the tokenizer does not work piece by piece.
-    fn piecewise(&self, rendered: &Rendered) -> Result<Option<Vec<Token>>> {
-        let text = &rendered.text;
+    fn piecewise(&self, text: &str, contents: &[Range<usize>]) -> Result<Option<Vec<Token>>> {
         let mut tokens = Vec::new();
         let mut plain_from = 0;
         let mut at = 0;
-        let mut contents = rendered.contents.iter().peekable();
+        let mut contents = contents.iter().peekable();
         while at < text.len() {
             if let Some(content) = contents.peek()
                 && at >= content.start
@@ -362,7 +388,7 @@ impl Encoder {
         // Tokens must cover the text: a tokenizer that adds a space before each piece, say, would not give these ids.
         let covered: usize = tokens.iter().map(|token| token.range.len()).sum();
         let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
-        let same = covered >= text.len() && self.decode(&ids, false)? == *text;
+        let same = covered >= text.len() && self.decode(&ids, false)? == text;
         Ok(same.then_some(tokens))
     }
 
@@ -374,26 +400,35 @@ impl Encoder {
     }
 }
 
-/// Feedback was given where examples of what to say are wanted.
-pub(crate) fn not_to_imitate(kind: &str) -> Error {
-    Error::data(format!("the rows hold {kind} data, which sft does not train on"))
-        .because("they compare or rate replies instead of showing what to say")
-        .fix("`alignite convert --to messages` makes conversations of the best replies, or name another format")
+fn needs_template() -> Error {
+    Error::data("messages need a chat template")
+        .fix("leave apply_chat_template on, or give prompt and completion columns of text")
 }
 
-/// The id where a token lies wholly inside a scored span, else [`IGNORE`].
-fn labels_of(tokens: &[Token], scored: &[Span]) -> Vec<i32> {
-    let mut span = scored.iter().map(|span| &span.range).peekable();
+/// The id where a token lies wholly inside a scored span, else [`IGNORE`]; and the tokens' weights, if any is not 1.
+pub(crate) fn labels_of(tokens: &[Token], scored: &[Span]) -> (Vec<i32>, Vec<f32>) {
+    let mut spans = scored.iter().peekable();
+    let is_weighted = scored.iter().any(|span| span.weight != 1.0);
+    let mut weights = vec![1.0; if is_weighted { tokens.len() } else { 0 }];
     let mut label = |(index, token): (usize, &Token)| {
-        while span.peek().is_some_and(|span| span.end <= token.range.start) {
-            span.next();
+        while spans.peek().is_some_and(|span| span.range.end <= token.range.start) {
+            spans.next();
         }
-        let inside = span.peek().is_some_and(|span| span.start <= token.range.start && token.range.end <= span.end);
+        let inside =
+            spans.peek().filter(|span| span.range.start <= token.range.start && token.range.end <= span.range.end);
         // A row's first token has nothing before it to be predicted from.
-        let is_scored = inside && !token.range.is_empty() && index > 0;
-        if is_scored { token.id.cast_signed() } else { IGNORE }
+        match inside.filter(|_| !token.range.is_empty() && index > 0) {
+            Some(span) => {
+                if is_weighted {
+                    weights[index] = span.weight;
+                }
+                token.id.cast_signed()
+            }
+            None => IGNORE,
+        }
     };
-    tokens.iter().enumerate().map(&mut label).collect()
+    let labels = tokens.iter().enumerate().map(&mut label).collect();
+    (labels, weights)
 }
 
 fn any_text(value: &Value, found: &dyn Fn(&str) -> bool) -> bool {

@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod encode;
 pub mod error;
 pub mod export;
+mod feedback;
 pub mod formats;
 pub mod gguf_tokenizer;
 mod mapped;

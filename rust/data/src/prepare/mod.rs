@@ -82,7 +82,13 @@ impl Preparer {
             }
             None => Ok(None),
         };
-        let encoder = Encoder::new(tokenizer_json, make_chat, options.eos_token.as_deref(), options.max_length)?;
+        let encoder = Encoder::new(
+            tokenizer_json,
+            make_chat,
+            options.eos_token.as_deref(),
+            options.max_length,
+            packing.splits(),
+        )?;
         Ok(Self { encoder, packing, identity: hasher.digest128(), options })
     }
 

@@ -20,6 +20,11 @@ impl Packing {
         }
     }
 
+    /// Whether rows that are longer than a window are split instead of cut.
+    pub(super) fn splits(self) -> bool {
+        false
+    }
+
     /// The windows of these samples, and how many scored tokens lose their label as the first of a piece.
     pub(crate) fn windows(self, items: &[Item]) -> (Vec<Vec<Piece>>, u64) {
         let lengths: Vec<usize> = items.iter().map(|item| item.sample.len()).collect();

@@ -87,8 +87,11 @@ impl Preparer {
 
     /// What becomes of a row: of each of its records.
     pub(crate) fn outcomes(&self, format: &Format, fields: &Map<String, Value>) -> Result<Vec<Outcome>> {
-        let records = format.read(fields)?;
-        records.iter().map(|record| self.encoder.record(record, &self.options.kinds)).collect()
+        let mut outcomes = Vec::with_capacity(1);
+        for record in format.read(fields)? {
+            outcomes.append(&mut self.encoder.record(&record)?);
+        }
+        Ok(outcomes)
     }
 }
 

@@ -1,0 +1,282 @@
+//! Pairs, rankings, labelled replies and rated steps as tokens.
+//!
+//! Replies share their prompt: it is one segment, and each reply another that continues it, so that its first token is
+//! predicted from the prompt's last. Prompt and reply are encoded apart, since that is how a model meets them: the prompt
+//! is there before the reply is written. No reply ever loses a part: whole old turns leave the prompt from the left, and
+//! a record that still does not fit is dropped.
+
+use crate::chat::Span;
+use crate::conversation::Message;
+use crate::encode::{CONTROL, Cut, Encoded, Encoder, IGNORE, Kept, Left, Outcome, Token, labels_of};
+use crate::error::{Error, Kind, Result};
+use crate::record::{Context, Record, Step, Steps};
+use crate::sample::{Role, Sample, Segment};
+use std::ops::Range;
+
+/// What stands between two steps, in training as in search.
+const SEPARATOR: &str = "\n";
+
+/// A reply to be encoded.
+struct Reply<'a> {
+    messages: &'a [Message],
+    role: Role,
+    score: f32,
+}
+
+/// A prompt and one of its replies as tokens.
+struct Pair {
+    prompt: Vec<Token>,
+    reply: Vec<Token>,
+    /// Where the reply starts in the text of both.
+    start: usize,
+    text: String,
+    labels: Vec<i32>,
+    weights: Vec<f32>,
+    control_text: bool,
+}
+
+impl Encoder {
+    /// What becomes of a record that compares or rates replies.
+    pub(crate) fn feedback(&self, record: &Record) -> Result<Vec<Outcome>> {
+        let reply = |messages, role, score: Option<f64>| Reply { messages, role, score: score.map_or(f32::NAN, |s| s as f32) };
+        let kept = match record {
+            Record::Preference(pair) => {
+                if pair.chosen == pair.rejected {
+                    return Ok(vec![Outcome::Dropped(Left("the two replies are the same"))]);
+                }
+                let replies =
+                    [reply(&*pair.chosen, Role::Chosen, pair.margin), reply(&*pair.rejected, Role::Rejected, pair.p)];
+                self.replies(&pair.prompt, &pair.context, &replies)?
+            }
+            Record::Ranking(ranking) => {
+                let replies: Vec<Reply<'_>> =
+                    ranking.responses.iter().map(|r| reply(&*r.messages, Role::Reply, Some(r.score))).collect();
+                self.replies(&ranking.prompt, &ranking.context, &replies)?
+            }
+            Record::Unpaired(one) => {
+                let label = if one.label { 1.0 } else { 0.0 };
+                self.replies(&one.prompt, &one.context, &[reply(&*one.completion, Role::Reply, Some(label))])?
+            }
+            Record::Steps(steps) => return self.steps(steps),
+            Record::Conversation(_) | Record::Text(_) => {
+                return Err(Error::new(Kind::Usage, "a conversation is no feedback"));
+            }
+        };
+        Ok(vec![kept.into()])
+    }
+
+    /// A prompt and its replies; old turns of the prompt are left out until all fits.
+    fn replies(&self, prompt: &[Message], context: &Context, replies: &[Reply<'_>]) -> Result<Kept<Encoded>> {
+        if let Some(left) = self.unreadable(prompt) {
+            return Ok(Err(left));
+        }
+        for reply in replies {
+            if let Some(left) = self.unreadable(reply.messages) {
+                return Ok(Err(left));
+            }
+            if is_empty(reply.messages) {
+                return Ok(Err(Left("an empty reply")));
+            }
+        }
+        self.shortening(prompt, |prompt, cut| {
+            let mut sample = Sample::default();
+            let mut control_text = false;
+            for (index, reply) in replies.iter().enumerate() {
+                let pair = match self.pair(prompt, reply.messages, context)? {
+                    Ok(pair) => pair,
+                    Err(left) => return Ok(Err(left)),
+                };
+                let ids = |tokens: &[Token]| tokens.iter().map(|token| token.id.cast_signed()).collect::<Vec<i32>>();
+                let prompt_ids = ids(&pair.prompt);
+                if index == 0 {
+                    let length = prompt_ids.len();
+                    sample.labels.resize(length, IGNORE);
+                    sample.segments.push(Segment { length, parent: None, role: Role::Prompt, score: f32::NAN });
+                    sample.ids = prompt_ids;
+                } else if sample.ids[..sample.segments[0].length] != prompt_ids {
+                    return Err(Error::new(Kind::Mask, "the replies do not share their prompt")
+                        .because("the template writes the prompt otherwise when another reply follows"));
+                }
+                if !pair.weights.is_empty() && sample.weights.is_empty() {
+                    sample.weights.resize(sample.ids.len(), 1.0);
+                }
+                let length = pair.reply.len();
+                sample.ids.extend(ids(&pair.reply));
+                sample.labels.extend_from_slice(&pair.labels);
+                if !sample.weights.is_empty() {
+                    sample.weights.extend_from_slice(&pair.weights);
+                    sample.weights.resize(sample.ids.len(), 1.0);
+                }
+                sample.segments.push(Segment { length, parent: Some(0), role: reply.role, score: reply.score });
+                control_text |= pair.control_text;
+            }
+            Ok(Ok(Encoded { sample, cut, control_text }))
+        })
+    }
+
+    /// Make a sample with ever fewer of a prompt's old turns, until it fits.
+    fn shortening(
+        &self,
+        prompt: &[Message],
+        make: impl Fn(&[Message], Cut) -> Result<Kept<Encoded>>,
+    ) -> Result<Kept<Encoded>> {
+        let system = prompt.iter().take_while(|message| message.role == "system").count();
+        let mut from = system;
+        let mut cut = Cut::Whole;
+        loop {
+            let kept = if from == system {
+                make(prompt, cut)?
+            } else {
+                make(&[&prompt[..system], &prompt[from..]].concat(), cut)?
+            };
+            match kept {
+                Ok(encoded) if encoded.sample.len() > self.max_length => {}
+                kept => return Ok(kept),
+            }
+            let rest = prompt.get(from + 1..).unwrap_or_default();
+            let Some(next) = rest.iter().position(|message| message.role == "user") else {
+                return Ok(Err(Left("longer than max_length with its last turn alone")));
+            };
+            (from, cut) = (from + 1 + next, Cut::Prompt);
+        }
+    }
+
+    fn pair(&self, prompt: &[Message], reply: &[Message], context: &Context) -> Result<Kept<Pair>> {
+        let Some(chat) = self.chat() else {
+            return self.raw_pair(prompt, reply, context).map(Ok);
+        };
+        let rendered = chat.render_reply(prompt, reply, context)?;
+        let start = rendered.prompt_text.len();
+        let inside = |range: &Range<usize>, from: usize, to: usize| {
+            let (a, b) = (range.start.clamp(from, to), range.end.clamp(from, to));
+            (a < b).then(|| a - from..b - from)
+        };
+        let end = start + rendered.reply_text.len();
+        let before: Vec<Range<usize>> = rendered.contents.iter().filter_map(|range| inside(range, 0, start)).collect();
+        let after: Vec<Range<usize>> = rendered.contents.iter().filter_map(|range| inside(range, start, end)).collect();
+        let (Some((prompt, one)), Some((mut reply, two))) =
+            (self.tokens(&rendered.prompt_text, &before)?, self.tokens(&rendered.reply_text, &after)?)
+        else {
+            return Ok(Err(CONTROL));
+        };
+        for token in &mut reply {
+            token.range = token.range.start + start..token.range.end + start;
+        }
+        let text = rendered.prompt_text + &rendered.reply_text;
+        Ok(Ok(scored(prompt, reply, start, text, &rendered.scored, one || two)))
+    }
+
+    /// Without a template: the prompt's text, and the reply's with the end token.
+    fn raw_pair(&self, prompt: &[Message], reply: &[Message], context: &Context) -> Result<Pair> {
+        let alone = |messages: &[Message]| match messages {
+            [message] if message.bare => message.content.clone(),
+            _ => None,
+        };
+        let needs = || Error::data("messages need a chat template").fix("leave apply_chat_template on");
+        let before = match &context.raw_prompt {
+            Some(text) => text.clone(),
+            None if prompt.is_empty() => String::new(),
+            None => alone(prompt).ok_or_else(needs)?,
+        };
+        let after = alone(reply).ok_or_else(needs)?;
+        let (prompt, one) = self.raw_tokens(&before)?;
+        let (mut reply, two) = self.raw_tokens(&after)?;
+        let (start, end) = (before.len(), before.len() + after.len());
+        for token in &mut reply {
+            token.range = token.range.start + start..token.range.end + start;
+        }
+        reply.push(Token { id: self.end_token()?, range: end..end + 1 });
+        let span = Span { range: start..end + 1, weight: 1.0 };
+        Ok(scored(prompt, reply, start, before + &after, &[span], one || two))
+    }
+
+    /// Each way through the steps as a sample: the prompt and the steps as one text, as a policy would write it, and at
+    /// the token that holds a step's last character its rating. A step that several ways share is rated in the first.
+    fn steps(&self, record: &Steps) -> Result<Vec<Outcome>> {
+        let mut is_parent = vec![false; record.steps.len()];
+        record.steps.iter().filter_map(|step| step.parent).for_each(|parent| is_parent[parent] = true);
+        let mut rated = vec![false; record.steps.len()];
+        let mut outcomes = Vec::new();
+        for last in (0..record.steps.len()).filter(|&step| !is_parent[step]) {
+            let mut way = vec![last];
+            while let Some(parent) = record.steps[way[way.len() - 1]].parent {
+                way.push(parent);
+            }
+            way.reverse();
+            let ratings: Vec<Option<i8>> =
+                way.iter().map(|&step| record.steps[step].rating.filter(|_| !std::mem::replace(&mut rated[step], true))).collect();
+            if ratings.iter().all(Option::is_none) {
+                continue;
+            }
+            let steps: Vec<&Step> = way.iter().map(|&step| &record.steps[step]).collect();
+            outcomes.push(self.way(record, &steps, &ratings)?.into());
+        }
+        if outcomes.is_empty() {
+            outcomes.push(Outcome::Dropped(Left("no rated step")));
+        }
+        Ok(outcomes)
+    }
+
+    fn way(&self, record: &Steps, steps: &[&Step], ratings: &[Option<i8>]) -> Result<Kept<Encoded>> {
+        if steps.iter().any(|step| step.text.trim().is_empty()) {
+            return Ok(Err(Left("an empty step")));
+        }
+        let solution = steps.iter().map(|step| step.text.as_str()).collect::<Vec<_>>().join(SEPARATOR);
+        let bare = record.prompt.iter().all(|message| message.bare);
+        let reply = [Message { bare, ..Message::text("assistant", &solution) }];
+        if let Some(left) = self.unreadable(&record.prompt).or_else(|| self.unreadable(&reply)) {
+            return Ok(Err(left));
+        }
+        self.shortening(&record.prompt, |prompt, cut| {
+            let pair = match self.pair(prompt, &reply, &record.context)? {
+                Ok(pair) => pair,
+                Err(left) => return Ok(Err(left)),
+            };
+            // A template may trim what it is given, at the ends only.
+            let told = solution.trim_end();
+            let skipped = told.len() - told.trim_start().len();
+            let Some(at) = pair.text[pair.start..].find(told.trim_start()) else {
+                return Err(Error::new(Kind::Mask, "the steps cannot be found in the rendered text")
+                    .because("the template changes what the assistant says"));
+            };
+            let base = pair.start + at;
+            let mut labels = vec![IGNORE; pair.prompt.len() + pair.reply.len()];
+            let mut end = 0;
+            for (step, rating) in steps.iter().zip(ratings) {
+                let last = end + step.text.trim_end().len();
+                end += step.text.len() + SEPARATOR.len();
+                let Some(rating) = rating else { continue };
+                let byte = (base + last).saturating_sub(skipped + 1);
+                let token = pair.reply.partition_point(|token| token.range.end <= byte);
+                let label = labels.get_mut(pair.prompt.len() + token);
+                match label {
+                    Some(label) if *label == IGNORE => *label = i32::from(*rating),
+                    _ => return Ok(Err(Left("two steps end in one token"))),
+                }
+            }
+            let ids: Vec<i32> =
+                pair.prompt.iter().chain(&pair.reply).map(|token| token.id.cast_signed()).collect();
+            let mut sample = Sample::whole(ids, labels);
+            sample.segments[0].role = Role::Steps;
+            Ok(Ok(Encoded { sample, cut, control_text: pair.control_text }))
+        })
+    }
+}
+
+fn scored(prompt: Vec<Token>, reply: Vec<Token>, start: usize, text: String, spans: &[Span], control_text: bool) -> Pair {
+    // The reply's first token has the prompt before it, so it is told as if the prompt's tokens stood there.
+    let all: Vec<Token> = std::iter::once(Token { id: 0, range: start..start }).chain(reply.iter().cloned()).collect();
+    let (mut labels, mut weights) = labels_of(&all, spans);
+    labels.remove(0);
+    if !weights.is_empty() {
+        weights.remove(0);
+    }
+    Pair { prompt, reply, start, text, labels, weights, control_text }
+}
+
+fn is_empty(messages: &[Message]) -> bool {
+    messages.iter().all(|message| {
+        message.content.as_deref().is_none_or(|content| content.trim().is_empty())
+            && !message.fields.contains_key("tool_calls")
+    })
+}
