@@ -143,14 +143,13 @@ impl Chat {
             }
             let end = match turn.end {
                 End::At(end) => end,
-                End::Open if self.mask.train_on_end_token => {
+                End::Open(next) if self.mask.train_on_end_token => {
                     // Nothing ends this template's last turn but the next message, so its first token is added.
-                    let token = self.next_token(messages, &given, &text)?;
-                    let end = text.len()..text.len() + token.len();
-                    addition = Some(token);
+                    let end = text.len()..text.len() + next.len();
+                    addition = Some(next);
                     end
                 }
-                End::Open => text.len()..text.len(),
+                End::Open(_) => text.len()..text.len(),
                 End::Missing => return Err(no_end()),
             };
             ends.push(end.end);
@@ -219,14 +218,6 @@ impl Chat {
         Err(Error::new(Kind::Mask, "this template's turns cannot be marked")
             .because(why)
             .fix("use a template that writes contents as they are, or train on raw text"))
-    }
-
-    /// The first token of a user's message that follows.
-    fn next_token(&self, messages: &[Message], given: &Given, text: &str) -> Result<String> {
-        let mut longer = plain(messages);
-        longer.extend(plain(&[Message::text("user", "x")]));
-        let longer = self.template.render_values(longer, given, false, false)?;
-        self.turns.next_token(text, &longer).ok_or_else(no_end)
     }
 }
 
@@ -314,7 +305,7 @@ impl<'a> Work<'a> {
         };
         let stop = match &end {
             End::At(at) => at.start,
-            End::Open => self.text.len(),
+            End::Open(_) => self.text.len(),
             End::Missing => return Err(no_end()),
         };
         if let Some(name) = calls.iter().find(|name| !self.text[start..stop].contains(**name)) {

@@ -25,8 +25,9 @@ pub(super) struct Turns {
 struct Close {
     /// Tokens that close; empty when they could not be learned.
     tokens: Vec<String>,
-    /// The next message's first token closes, so that the last turn stays open (GLM).
-    by_next: bool,
+    /// What the next message starts with, its first token included, when that closes and the last turn stays open
+    /// (GLM).
+    next: Option<String>,
 }
 
 const THOUGHTS: [&str; 6] = ["<think", "<seed:think", "[THINK]", "<|channel>thought", "◁think▷", "<|think"];
@@ -35,8 +36,8 @@ const THOUGHTS: [&str; 6] = ["<think", "<seed:think", "[THINK]", "<|channel>thou
 pub(super) enum End {
     /// Before and after its end token.
     At(Range<usize>),
-    /// Nothing ends it; the next message would.
-    Open,
+    /// Nothing ends it; the next message would, which starts with this.
+    Open(String),
     /// Its end token is missing.
     Missing,
 }
@@ -82,7 +83,7 @@ impl Turns {
             result.fields.insert("tool_call_id".into(), "call00001".into());
             let called = [user.clone(), caller, result, bot.clone()];
             turns.calls = turns.closing(template, &called[..2], &called, &tools);
-            if !turns.calls.tokens.is_empty() || turns.calls.by_next {
+            if !turns.calls.tokens.is_empty() {
                 break;
             }
         }
@@ -97,17 +98,21 @@ impl Turns {
         };
         let shared = &last[..common_start(&last, &middle).len()];
         let mut tokens: Vec<String> = self.controls(shared).last().map(|at| shared[at.clone()].to_owned()).into_iter().collect();
-        let mut by_next = false;
+        let mut next = None;
         if tokens.is_empty() {
-            let first = |text: &str| self.controls(text).first().map(|at| text[at.clone()].to_owned());
-            by_next = first(&last).is_none();
-            tokens.extend(if by_next { None } else { first(&last) });
-            tokens.extend(first(&middle));
+            let first = |text: &str| self.first_control(text, None);
+            let ends = first(&last).map(|at| last[at].to_owned());
+            if ends.is_none() && shared == last {
+                let rest = &middle[shared.len()..];
+                let at = first(rest).filter(|at| rest[..at.start].chars().all(crate::template::is_space));
+                next = at.map(|at| rest[..at.end].to_owned());
+            }
+            if ends.is_some() || next.is_some() {
+                tokens.extend(ends);
+                tokens.extend(first(&middle).map(|at| middle[at].to_owned()));
+            }
         }
-        if by_next && tokens.is_empty() {
-            return Close::default();
-        }
-        Close { tokens, by_next }
+        Close { tokens, next }
     }
 
     /// The control tokens of a text, in order; of two at one place the longer is the one that the tokenizer takes.
@@ -130,24 +135,14 @@ impl Turns {
 
     /// Where a turn ends in what the template writes after it; `is_last` when no message follows.
     pub(super) fn end(&self, after: &str, calls: bool, is_last: bool) -> End {
-        let close = if calls { &self.calls } else { &self.plain };
-        let found = if close.by_next || (close.tokens.is_empty() && !calls) {
-            self.first_control(after, None)
-        } else {
-            self.first_control(after, Some(&close.tokens))
-        };
-        match found {
-            Some(at) => End::At(at),
-            None if close.by_next && is_last => End::Open,
-            None => End::Missing,
+        // A template that drops calls closes such turns as others.
+        let close = if calls && !self.calls.tokens.is_empty() { &self.calls } else { &self.plain };
+        let any = close.next.is_some() || close.tokens.is_empty();
+        match (self.first_control(after, if any { None } else { Some(&close.tokens) }), &close.next) {
+            (Some(at), _) => End::At(at),
+            (None, Some(next)) if is_last => End::Open(next.clone()),
+            (None, _) => End::Missing,
         }
-    }
-
-    /// The token that the next message would start with, right after a text that is rendered without one.
-    pub(super) fn next_token(&self, text: &str, longer: &str) -> Option<String> {
-        let rest = longer.strip_prefix(text)?;
-        let at = self.first_control(rest, None)?;
-        rest[..at.start].chars().all(crate::template::is_space).then(|| rest[..at.end].to_owned())
     }
 }
 
