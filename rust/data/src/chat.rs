@@ -12,8 +12,8 @@ use crate::conversation::Message;
 use crate::error::{Error, Kind, Result};
 use crate::record::Context;
 use crate::template::{Given, Template, is_space, message};
-use marks::{LEVELS, Marks, Part};
 pub use marks::holds_marks;
+use marks::{LEVELS, Marks, Part};
 use minijinja::value::Value;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -123,7 +123,10 @@ impl Chat {
     /// The template fails, or leaves out what an assistant says; or the scored parts cannot be told exactly.
     pub fn render(&self, messages: &[Message], context: &Context) -> Result<Rendered> {
         if messages.is_empty() || messages.len() > MAX_MESSAGES {
-            return Err(Error::data(format!("a conversation has {} messages, not 1 to {MAX_MESSAGES}", messages.len())));
+            return Err(Error::data(format!(
+                "a conversation has {} messages, not 1 to {MAX_MESSAGES}",
+                messages.len()
+            )));
         }
         let weights = messages.iter().map(weight).collect::<Result<Vec<f32>>>()?;
         let given = Given::of(context)?;
@@ -185,11 +188,13 @@ impl Chat {
         let rest = rendered.text.strip_prefix(prompt_text.as_str());
         let end = rendered.ends.last().copied();
         let (Some(_), Some(end)) = (rest, end.filter(|&end| end >= prompt_text.len())) else {
-            return Err(Error::new(Kind::Mask, "the reply cannot be told from its prompt").because(if rest.is_none() {
-                "the template writes the prompt otherwise when a reply follows"
-            } else {
-                "the reply has no scored assistant turn"
-            }));
+            return Err(Error::new(Kind::Mask, "the reply cannot be told from its prompt").because(
+                if rest.is_none() {
+                    "the template writes the prompt otherwise when a reply follows"
+                } else {
+                    "the reply has no scored assistant turn"
+                },
+            ));
         };
         let reply_text = rendered.text[prompt_text.len()..end].to_owned();
         let mut scored = rendered.scored;
@@ -242,7 +247,8 @@ fn weight(message: &Message) -> Result<f32> {
     let weight = match message.fields.get("weight") {
         None => 1.0,
         Some(given) => {
-            let weight = given.as_f64().map(|weight| weight as f32).filter(|weight| weight.is_finite() && *weight >= 0.0);
+            let weight =
+                given.as_f64().map(|weight| weight as f32).filter(|weight| weight.is_finite() && *weight >= 0.0);
             weight.ok_or_else(|| Error::data(format!("weight is {given}, not a number of at least 0")))?
         }
     };
@@ -290,7 +296,8 @@ impl<'a> Work<'a> {
             }
             _ => {
                 let from = self.places.iter().rfind(|(of, ..)| *of < index).map_or(0, |(_, _, place)| place.end);
-                let until = self.places.iter().find(|(of, ..)| *of > index).map_or(self.text.len(), |(_, _, at)| at.start);
+                let until =
+                    self.places.iter().find(|(of, ..)| *of > index).map_or(self.text.len(), |(_, _, at)| at.start);
                 let start = self.start_by_history(index, from..until)?;
                 (start, start)
             }

@@ -15,7 +15,7 @@ use crate::pack::best_fit_decreasing;
 use crate::prepared::{DATA_FILE, FINGERPRINT, REPORT_FILE, schema};
 use crate::rows::{Spot, each_row, names, reason_of};
 use crate::source::Source;
-use crate::template::Template;
+use crate::template::{Renderer, Template};
 use arrow_array::builder::{Int32Builder, Int64Builder, LargeListBuilder, ListBuilder};
 use arrow_array::{ArrayRef, Int32Array, RecordBatch};
 use arrow_ipc::writer::FileWriter;
@@ -80,6 +80,21 @@ impl Preparer {
         special_tokens: BTreeMap<String, String>,
         options: Options,
     ) -> Result<Self> {
+        Self::with_renderer(tokenizer_json, template, special_tokens, options, None, true)
+    }
+
+    /// The same, with a renderer for what the template engine fails on, or for everything unless `native`.
+    ///
+    /// # Errors
+    /// As [`Preparer::new`].
+    pub fn with_renderer(
+        tokenizer_json: &[u8],
+        template: Option<&str>,
+        special_tokens: BTreeMap<String, String>,
+        options: Options,
+        renderer: Option<Arc<dyn Renderer>>,
+        native: bool,
+    ) -> Result<Self> {
         let usage = |what: &str| Err(Error::new(Kind::Usage, what));
         if options.max_length < 2 {
             return usage("max_length must be at least 2");
@@ -109,7 +124,8 @@ impl Preparer {
         }
         let make_chat = |control: Vec<String>| match template {
             Some(source) => {
-                Template::new(source, special_tokens, options.template_date).map(|t| Some(Chat::new(t, control, options.mask.clone())))
+                let template = Template::open(source, special_tokens, options.template_date, renderer, native);
+                template.map(|t| Some(Chat::new(t, control, options.mask.clone())))
             }
             None if options.apply_chat_template => {
                 Err(Error::new(Kind::Template, "the model folder has no chat template")

@@ -2,8 +2,10 @@
 
 use super::marks::{Level, Marks, Part};
 use crate::conversation::Message;
-use crate::template::{Given, Template};
+use crate::template::{Given, Template, is_limit};
+use minijinja::value::Value;
 use serde_json::{Map, json};
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::ops::Range;
 
@@ -46,9 +48,10 @@ impl Turns {
     pub(super) fn learn(template: &Template, control: Vec<String>) -> Self {
         let mut turns = Self { control, ..Self::default() };
         let (user, bot) = (Message::text("user", "x"), Message::text("assistant", "y"));
+        let template = &Probed { template, exhausted: Cell::new(false) };
         let render = |messages: &[Message], prompt: bool, given: &Given| {
             let values = messages.iter().map(|from| crate::template::message(&from.fields, &|_| None)).collect();
-            template.render_values(values, given, prompt, false).ok()
+            template.render(values, given, prompt)
         };
         let Ok(nothing) = Given::new(None, None, &Map::new()) else { return turns };
         let asked = std::slice::from_ref(&user);
@@ -75,7 +78,8 @@ impl Turns {
             "type": "object", "properties": {"a": {"type": "string", "description": "e"}}, "required": ["a"]}}}]);
         let Ok(tools) = Given::new(Some(&schema), None, &Map::new()) else { return turns };
         for arguments in [json!({"a": "b"}), json!("{\"a\": \"b\"}")] {
-            let call = json!([{"id": "call00001", "type": "function", "function": {"name": "f", "arguments": arguments}}]);
+            let call =
+                json!([{"id": "call00001", "type": "function", "function": {"name": "f", "arguments": arguments}}]);
             let mut caller = Message::text("assistant", "");
             caller.fields.insert("tool_calls".into(), call);
             let mut result = Message::text("tool", "z");
@@ -91,13 +95,14 @@ impl Turns {
     }
 
     /// How the second message is closed, told from a conversation that it ends and from one that goes on.
-    fn closing(&self, template: &Template, ends: &[Message], goes_on: &[Message], given: &Given) -> Close {
+    fn closing(&self, template: &Probed<'_>, ends: &[Message], goes_on: &[Message], given: &Given) -> Close {
         let (Some(last), Some(middle)) = (gap_after(template, ends, 1, given), gap_after(template, goes_on, 1, given))
         else {
             return Close::default();
         };
         let shared = &last[..common_start(&last, &middle).len()];
-        let mut tokens: Vec<String> = self.controls(shared).last().map(|at| shared[at.clone()].to_owned()).into_iter().collect();
+        let mut tokens: Vec<String> =
+            self.controls(shared).last().map(|at| shared[at.clone()].to_owned()).into_iter().collect();
         let mut next = None;
         if tokens.is_empty() {
             let first = |text: &str| self.first_control(text, None);
@@ -146,6 +151,23 @@ impl Turns {
     }
 }
 
+/// A template that is not asked again once it exceeded its limits.
+struct Probed<'a> {
+    template: &'a Template,
+    exhausted: Cell<bool>,
+}
+
+impl Probed<'_> {
+    fn render(&self, values: Vec<Value>, given: &Given, prompt: bool) -> Option<String> {
+        if self.exhausted.get() {
+            return None;
+        }
+        let made = self.template.render_values(values, given, prompt, false);
+        self.exhausted.set(made.as_ref().is_err_and(is_limit));
+        made.ok()
+    }
+}
+
 /// The part of a generation prompt that ends what the history writes before a turn.
 fn longest_header(prompt: &str, gap: &str) -> String {
     let mut ends: Vec<usize> = prompt.char_indices().map(|(at, c)| at + c.len_utf8()).collect();
@@ -163,9 +185,9 @@ fn common_start<'a>(a: &'a str, b: &str) -> &'a str {
 }
 
 /// What the template writes between the message before this one and this one's first word, and after its last word.
-fn gaps(template: &Template, messages: &[Message], turn: usize, given: &Given) -> Option<(String, String)> {
+fn gaps(template: &Probed<'_>, messages: &[Message], turn: usize, given: &Given) -> Option<(String, String)> {
     let (mut marks, values) = Marks::put(messages, Level::Filled).ok()?;
-    let marked = template.render_values(values, given, false, false).ok()?;
+    let marked = template.render(values, given, false)?;
     let (text, _) = marks.read(&marked).ok()?;
     let places = |of: &dyn Fn(usize) -> bool| {
         let leaves = marks.leaves.iter().filter(|leaf| of(leaf.message) && leaf.part != Part::Reasoning);
@@ -178,10 +200,10 @@ fn gaps(template: &Template, messages: &[Message], turn: usize, given: &Given) -
     Some((text[before.unwrap_or(0)..start].to_owned(), text[end..after.unwrap_or(text.len())].to_owned()))
 }
 
-fn gap_before(template: &Template, messages: &[Message], turn: usize, given: &Given) -> Option<String> {
+fn gap_before(template: &Probed<'_>, messages: &[Message], turn: usize, given: &Given) -> Option<String> {
     gaps(template, messages, turn, given).map(|(before, _)| before)
 }
 
-fn gap_after(template: &Template, messages: &[Message], turn: usize, given: &Given) -> Option<String> {
+fn gap_after(template: &Probed<'_>, messages: &[Message], turn: usize, given: &Given) -> Option<String> {
     gaps(template, messages, turn, given).map(|(_, after)| after)
 }
