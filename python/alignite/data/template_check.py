@@ -1,114 +1,152 @@
 """A chat template is exact or refused: what Rust renders must be what transformers would.
 
 transformers renders with jinja2 in a sandbox. Probe conversations go through
-both when a template is loaded; Rust goes first, under its limits on steps and
-output, so that a template made to hang never reaches jinja2.
+both when a template is loaded. jinja2 runs in a process of its own that may be
+killed, because templates come from strangers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from alignite.data.template_renderer import TemplateRenderer
 from alignite.errors import AligniteError, TemplateError
 
-PROBES: tuple[tuple[dict[str, str], ...], ...] = (
-    ({"role": "user", "content": "Hello <b>&'\" there"},),
-    ({"role": "user", "content": " hi\n"}, {"role": "assistant", "content": "\n ok "}),
-    (
+_USER = {"role": "user", "content": "Hello <b>&'\" there"}
+_PROBES: tuple[list[dict[str, Any]], ...] = (
+    [_USER],
+    [{"role": "user", "content": " hi\n"}, {"role": "assistant", "content": "\n ok "}],
+    [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "1"},
         {"role": "assistant", "content": "2"},
         {"role": "user", "content": "안녕"},
         {"role": "assistant", "content": "네 🙂"},
-    ),
+    ],
+    [_USER, {"role": "assistant", "content": ""}],
 )
+_REASONING: tuple[list[dict[str, Any]], ...] = (
+    [
+        _USER,
+        {"role": "assistant", "content": "a", "reasoning_content": " so\n"},
+        {"role": "user", "content": "b"},
+        {"role": "assistant", "content": "<think>\nx\n</think>\n\ny"},
+    ],
+)
+_ARGUMENTS = {
+    "s": "<é>'\"\n",
+    "i": -3,
+    "f": 1e-07,
+    "g": 1e20,
+    "h": 2.0,
+    "b": True,
+    "n": None,
+    "l": [1, "x", {}],
+    "d": {"items": 1},
+}
+_TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "f",
+            "description": "Does <it>.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "s": {"type": "string", "description": "é", "enum": ["a", "b"]},
+                    "l": {"type": "array", "items": {"type": ["integer", "null"]}, "default": [1e20]},
+                },
+                "required": ["s"],
+            },
+        },
+    }
+]
 
-_FIX = "mend the template, or set apply_chat_template to false for raw text"
+
+def _calls(arguments: Any, content: Any) -> list[dict[str, Any]]:
+    call = {"id": "call00001", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    caller = {"role": "assistant", "content": content, "tool_calls": [call, call]}
+    result = {"role": "tool", "name": "f", "tool_call_id": "call00001", "content": "1 < 2"}
+    return [_USER, caller, result, {"role": "assistant", "content": "done"}]
+
+
+def _probes(source: str) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """Conversations and what the template is given beside them, for what the template mentions."""
+    for messages in _PROBES:
+        yield messages, {}
+    if "reason" in source or "think" in source:
+        for messages in _REASONING:
+            yield messages, {}
+        yield [_USER], {"enable_thinking": False}
+    if "tool" in source:
+        yield [_USER], {"tools": _TOOLS}
+        for arguments in (_ARGUMENTS, {}, json.dumps({"s": "x"})):
+            yield _calls(arguments, ""), {"tools": _TOOLS}
+        yield _calls({"s": "x"}, "Let me see.")[:2], {"tools": _TOOLS}
+    if "documents" in source:
+        yield [_USER], {"documents": [{"title": "t", "text": "<x>"}]}
 
 
 def check_template(
-    source: str, special_tokens: Mapping[str, str], date: tuple[int, int, int], render: Callable[[str, bool], str]
-) -> None:
-    """Compare ``render`` (messages as JSON, add_generation_prompt) with jinja2 on the probes.
+    source: str,
+    special_tokens: Mapping[str, str],
+    renderer: TemplateRenderer,
+    render: Callable[[str, bool, str], str],
+) -> str | None:
+    """Compare ``render`` (messages as JSON, add_generation_prompt, options as JSON) with jinja2 on the probes.
+
+    Returns:
+        How the first probe differs that does, or None. A probe that both fail on is the same.
 
     Raises:
-        TemplateError: a probe renders differently, or only one of the two fails on it, or both fail on all.
+        TemplateError: a probe exceeds a limit, or both fail on all.
     """
-    try:
-        template = _environment(date).from_string(source)
-    except Exception as error:
-        raise TemplateError("jinja2 does not compile the chat template", why=repr(error), fix=_FIX) from error
     refused: AligniteError | None = None
     agreed = False
-    for probe in PROBES:
+    for messages, given in _probes(source):
         for prompt in (False, True):
+            variables = dict(given)
+            options = {name: variables.pop(name) for name in ("tools", "documents") if name in variables}
             try:
-                ours: str | None = render(json.dumps(probe), prompt)
+                ours: str | None = render(json.dumps(messages), prompt, json.dumps({**options, "variables": variables}))
             except AligniteError as error:
                 ours, refused = None, error
-            if ours is None and refused is not None and ("steps" in refused.what or "too much" in refused.what):
-                raise refused
+                if "too many steps" in error.what or "too much" in error.what:
+                    raise
             try:
-                theirs: str | None = template.render(
-                    messages=[dict(message) for message in probe],
-                    tools=None,
-                    documents=None,
-                    add_generation_prompt=prompt,
-                    **special_tokens,
+                theirs: str | None = renderer.render(
+                    _as_transformers_gives(messages), {**special_tokens, **given}, prompt
                 )
-            except Exception as error:  # noqa: BLE001 - a template may raise anything
-                theirs, reason = None, str(error)
+            except TemplateError as error:
+                if "too much" in error.what or "refused" in error.what:
+                    raise
+                theirs, reason = None, error.why or error.what
             else:
                 reason = ""
             if ours != theirs:
-                shown = reason or (str(refused) if ours is None else f"{ours!r} is not {theirs!r}")
-                raise TemplateError(
-                    "the chat template does not render as it does in transformers",
-                    why=shown,
-                    fix="simplify the template; conversations would otherwise be trained on in another form",
-                )
+                return reason or (str(refused) if ours is None else _difference(ours, theirs or ""))
             agreed = agreed or ours is not None
     if not agreed:
-        raise TemplateError("the chat template fails on every probe conversation", why=str(refused), fix=_FIX)
+        raise TemplateError(
+            "the chat template fails on every probe conversation",
+            why=str(refused),
+            fix="mend the template, or set apply_chat_template to false for raw text",
+        )
+    return None
 
 
-def _environment(date: tuple[int, int, int]) -> Any:
-    """transformers' environment for chat templates, with a clock that stands still."""
-    from jinja2 import TemplateError as JinjaError
-    from jinja2 import nodes
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+def _as_transformers_gives(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Reasoning under all of the names that templates read; none of the probes holds None."""
+    given = []
+    for message in messages:
+        reasoning = message.get("reasoning_content")
+        given.append({"thinking": reasoning, **message} if reasoning is not None else message)
+    return given
 
-    class Generation(Extension):
-        tags = {"generation"}  # noqa: RUF012 - jinja2's own protocol
 
-        def parse(self, parser: Any) -> Any:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
-
-        def _body(self, caller: Any) -> str:
-            return str(caller())
-
-    def raise_exception(message: str) -> None:
-        raise JinjaError(message)
-
-    def tojson(
-        value: Any,
-        ensure_ascii: bool = False,
-        indent: int | None = None,
-        separators: tuple[str, str] | None = None,
-        sort_keys: bool = False,
-    ) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = datetime(*date).strftime
-    return environment
+def _difference(ours: str, theirs: str) -> str:
+    at = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    around = slice(max(0, at - 20), at + 40)
+    return f"{ours[around]!r} is not {theirs[around]!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date as Date
@@ -13,10 +14,12 @@ from typing import Any
 from alignite.config import PrepareConfig, PreviewConfig, SFTConfig
 from alignite.data.hub import resolve_model
 from alignite.data.template_check import check_template
+from alignite.data.template_renderer import TemplateRenderer
 from alignite.errors import ConfigError, TemplateError, TokenizerError
 from alignite.native.data import Preparer
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+_log = logging.getLogger("alignite")
 _AGAIN = "get the model's files again"
 # Longer than any conversation: rendering and encoding for generation never cut.
 _UNBOUNDED = 1 << 30
@@ -91,13 +94,15 @@ class ChatTokenizer:
     ) -> Preparer:
         """The Rust preparer of this tokenizer and these options.
 
+        A template that the Rust engine does not render as transformers does is rendered by jinja2, and logged.
+
         Args:
             config: the options of ``DataOptions`` and ``num_threads`` are used.
             kinds: records that it takes; all when empty.
             shard: (number, of): every ``of``-th block of rows only.
 
         Raises:
-            TemplateError: no template, one that is refused, or one that would not render as in transformers.
+            TemplateError: no template, or one that is refused.
             TokenizerError: tokenizer.json cannot be used.
         """
         day = resolve_date(config.template_date)
@@ -116,10 +121,18 @@ class ChatTokenizer:
             "shard": shard,
         }
         template = self.chat_template if config.apply_chat_template else None
+        given = (self.tokenizer_json, template, dict(self.special_tokens), json.dumps(options))
         try:
-            preparer = Preparer(self.tokenizer_json, template, dict(self.special_tokens), json.dumps(options))
-            if template is not None:
-                check_template(template, self.special_tokens, day, preparer.render)
+            if template is None:
+                return Preparer(*given)
+            renderer = TemplateRenderer(template, day)
+            preparer = Preparer(*given, renderer)
+            differs = check_template(template, self.special_tokens, renderer, preparer.render)
+            if differs is None and not preparer.renders()[0]:
+                differs = "it does not compile there"
+            if differs is not None:
+                _log.warning("%s: jinja2 renders the chat template, slower than the Rust engine would (%s)", self.folder, differs)
+                preparer = Preparer(*given, renderer, native=False)
         except (TemplateError, TokenizerError) as error:
             error.where = error.where or str(self.folder)
             raise

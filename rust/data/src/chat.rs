@@ -12,8 +12,8 @@ use crate::conversation::Message;
 use crate::error::{Error, Kind, Result};
 use crate::record::Context;
 use crate::template::{Given, Template, is_space, message};
-use marks::{LEVELS, Marks, Part};
 pub use marks::holds_marks;
+use marks::{LEVELS, Marks, Part};
 use minijinja::value::Value;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -123,7 +123,10 @@ impl Chat {
     /// The template fails, or leaves out what an assistant says; or the scored parts cannot be told exactly.
     pub fn render(&self, messages: &[Message], context: &Context) -> Result<Rendered> {
         if messages.is_empty() || messages.len() > MAX_MESSAGES {
-            return Err(Error::data(format!("a conversation has {} messages, not 1 to {MAX_MESSAGES}", messages.len())));
+            return Err(Error::data(format!(
+                "a conversation has {} messages, not 1 to {MAX_MESSAGES}",
+                messages.len()
+            )));
         }
         let weights = messages.iter().map(weight).collect::<Result<Vec<f32>>>()?;
         let given = Given::of(context)?;
@@ -143,14 +146,13 @@ impl Chat {
             }
             let end = match turn.end {
                 End::At(end) => end,
-                End::Open if self.mask.train_on_end_token => {
+                End::Open(next) if self.mask.train_on_end_token => {
                     // Nothing ends this template's last turn but the next message, so its first token is added.
-                    let token = self.next_token(messages, &given, &text)?;
-                    let end = text.len()..text.len() + token.len();
-                    addition = Some(token);
+                    let end = text.len()..text.len() + next.len();
+                    addition = Some(next);
                     end
                 }
-                End::Open => text.len()..text.len(),
+                End::Open(_) => text.len()..text.len(),
                 End::Missing => return Err(no_end()),
             };
             ends.push(end.end);
@@ -186,11 +188,13 @@ impl Chat {
         let rest = rendered.text.strip_prefix(prompt_text.as_str());
         let end = rendered.ends.last().copied();
         let (Some(_), Some(end)) = (rest, end.filter(|&end| end >= prompt_text.len())) else {
-            return Err(Error::new(Kind::Mask, "the reply cannot be told from its prompt").because(if rest.is_none() {
-                "the template writes the prompt otherwise when a reply follows"
-            } else {
-                "the reply has no scored assistant turn"
-            }));
+            return Err(Error::new(Kind::Mask, "the reply cannot be told from its prompt").because(
+                if rest.is_none() {
+                    "the template writes the prompt otherwise when a reply follows"
+                } else {
+                    "the reply has no scored assistant turn"
+                },
+            ));
         };
         let reply_text = rendered.text[prompt_text.len()..end].to_owned();
         let mut scored = rendered.scored;
@@ -220,14 +224,6 @@ impl Chat {
             .because(why)
             .fix("use a template that writes contents as they are, or train on raw text"))
     }
-
-    /// The first token of a user's message that follows.
-    fn next_token(&self, messages: &[Message], given: &Given, text: &str) -> Result<String> {
-        let mut longer = plain(messages);
-        longer.extend(plain(&[Message::text("user", "x")]));
-        let longer = self.template.render_values(longer, given, false, false)?;
-        self.turns.next_token(text, &longer).ok_or_else(no_end)
-    }
 }
 
 fn no_end() -> Error {
@@ -251,7 +247,8 @@ fn weight(message: &Message) -> Result<f32> {
     let weight = match message.fields.get("weight") {
         None => 1.0,
         Some(given) => {
-            let weight = given.as_f64().map(|weight| weight as f32).filter(|weight| weight.is_finite() && *weight >= 0.0);
+            let weight =
+                given.as_f64().map(|weight| weight as f32).filter(|weight| weight.is_finite() && *weight >= 0.0);
             weight.ok_or_else(|| Error::data(format!("weight is {given}, not a number of at least 0")))?
         }
     };
@@ -299,7 +296,8 @@ impl<'a> Work<'a> {
             }
             _ => {
                 let from = self.places.iter().rfind(|(of, ..)| *of < index).map_or(0, |(_, _, place)| place.end);
-                let until = self.places.iter().find(|(of, ..)| *of > index).map_or(self.text.len(), |(_, _, at)| at.start);
+                let until =
+                    self.places.iter().find(|(of, ..)| *of > index).map_or(self.text.len(), |(_, _, at)| at.start);
                 let start = self.start_by_history(index, from..until)?;
                 (start, start)
             }
@@ -314,7 +312,7 @@ impl<'a> Work<'a> {
         };
         let stop = match &end {
             End::At(at) => at.start,
-            End::Open => self.text.len(),
+            End::Open(_) => self.text.len(),
             End::Missing => return Err(no_end()),
         };
         if let Some(name) = calls.iter().find(|name| !self.text[start..stop].contains(**name)) {

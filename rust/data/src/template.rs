@@ -23,7 +23,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use values::{REASONING, is_space};
 
-const FUEL: u64 = 5_000_000;
+/// Steps that a render may take, of a conversation of at most [`FEW`] messages without many tools, and of others.
+const FUEL: [u64; 2] = [500_000, 5_000_000];
+const FEW: usize = 100;
 const MAX_OUTPUT: usize = 32 << 20;
 /// What transformers ends a message with to find where it stops; the space tells whether the template trims.
 const CONTINUE: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
@@ -65,15 +67,12 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    pub(crate) fn new(
-        tools: Option<&Json>,
-        documents: Option<&Json>,
-        variables: &Map<String, Json>,
-    ) -> Result<Self> {
+    pub(crate) fn new(tools: Option<&Json>, documents: Option<&Json>, variables: &Map<String, Json>) -> Result<Self> {
         let parsed;
         let tools = match tools {
             Some(Json::String(text)) => {
-                parsed = serde_json::from_str(text).map_err(|e| Error::data("tools are a string, but not JSON").because(e))?;
+                parsed = serde_json::from_str(text)
+                    .map_err(|e| Error::data("tools are a string, but not JSON").because(e))?;
                 Some(&parsed)
             }
             other => other,
@@ -107,8 +106,8 @@ pub(crate) fn message(fields: &Map<String, Json>, replaced: &dyn Fn(&str) -> Opt
 
 /// A compiled chat template.
 pub struct Template {
-    /// None when only the renderer outside can render it.
-    env: Option<Environment<'static>>,
+    /// For few messages and for many; None when only the renderer outside can render it.
+    env: Option<[Environment<'static>; 2]>,
     source: String,
     special_tokens: BTreeMap<String, String>,
     has_generation: bool,
@@ -143,7 +142,12 @@ impl Template {
         limits::check(source)?;
         let (rewritten, has_generation) = rewrite::rewrite(source);
         let env = match environment(rewritten, date) {
-            Ok(env) => Some(env).filter(|_| native || outside.is_none()),
+            Ok(env) => Some(FUEL.map(|fuel| {
+                let mut env = env.clone();
+                env.set_fuel(Some(fuel));
+                env
+            }))
+            .filter(|_| native || outside.is_none()),
             Err(_) if outside.is_some() => None,
             Err(error) => return Err(error),
         };
@@ -213,8 +217,11 @@ impl Template {
     /// The message with the mark of its end, and what it says so far.
     fn to_continue(&self, last: &Map<String, Json>, field: &str) -> Result<(Map<String, Json>, String)> {
         let nothing = || Error::data(format!("the final message has no {field:?} to continue"));
-        let mut last: Map<String, Json> =
-            last.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), value.clone())).collect();
+        let mut last: Map<String, Json> = last
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         if let Some(reasoning) = REASONING.iter().find_map(|name| last.get(*name)).cloned() {
             last.entry("thinking").or_insert_with(|| reasoning.clone());
             last.insert("reasoning_content".into(), reasoning);
@@ -255,10 +262,12 @@ impl Template {
         add_generation_prompt: bool,
         marked: bool,
     ) -> Result<String> {
+        let few = messages.len() <= FEW && given.tools.len().unwrap_or(0) <= FEW / 2;
         let messages = Value::from(messages);
-        let Some(env) = &self.env else {
+        let Some([small, large]) = &self.env else {
             return self.render_outside(&messages, given, add_generation_prompt, marked);
         };
+        let env = if few { small } else { large };
         match self.render_here(env, &messages, given, add_generation_prompt, marked) {
             Err((_, true)) if self.outside.is_some() => {
                 self.render_outside(&messages, given, add_generation_prompt, marked)
@@ -331,6 +340,11 @@ impl Template {
     }
 }
 
+/// Whether a template exceeded its limits, and would again.
+pub(crate) fn is_limit(error: &Error) -> bool {
+    error.what.contains("too many steps") || error.what.contains("too much")
+}
+
 /// What a template says no with; jinja2 would say the same.
 #[derive(Debug, thiserror::Error)]
 #[error("raised by the template")]
@@ -351,14 +365,11 @@ fn environment(source: String, date: (i32, u32, u32)) -> Result<Environment<'sta
     let mut env = Environment::new();
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     env.set_syntax(syntax.map_err(|e| template_error("the template syntax cannot be set", &e))?);
-    env.set_fuel(Some(FUEL));
     env.set_recursion_limit(100);
     env.set_unknown_method_callback(methods::call);
     env.add_filter("tojson", functions::tojson);
     env.add_filter("trim", functions::trim);
-    env.add_test("iterable", |value: &Value| {
-        value.is_undefined() || (!value.is_none() && value.try_iter().is_ok())
-    });
+    env.add_test("iterable", |value: &Value| value.is_undefined() || (!value.is_none() && value.try_iter().is_ok()));
     // Python's test asks for a length and for items by place or key.
     env.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
@@ -376,6 +387,7 @@ fn environment(source: String, date: (i32, u32, u32)) -> Result<Environment<'sta
     });
     env.add_function("strftime_now", move |format: String| functions::strftime(&format, date));
     env.add_function("__each", functions::each);
+    env.add_function("__kept", functions::kept);
     env.add_template_owned("chat_template", source)
         .map_err(|e| template_error("the chat template cannot be compiled", &e))?;
     Ok(env)

@@ -12,11 +12,13 @@ use alignite_data::record::Context;
 use alignite_data::source::json::parse;
 use alignite_data::source::Source;
 use alignite_data::survey::Wanted;
-use alignite_data::template::RenderOptions;
+use alignite_data::template::{RenderOptions, Renderer};
 use numpy::{IntoPyArray, PyArray1};
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 fn options(py: Python<'_>, json: &str) -> PyResult<prepare::Options> {
@@ -60,18 +62,25 @@ pub struct Preparer {
 #[pymethods]
 impl Preparer {
     /// Read a tokenizer.json and compile a chat template.
+    ///
+    /// `renderer` takes a request and returns a text; it renders what the engine here fails on, and everything when
+    /// `native` is false.
     #[new]
-    #[pyo3(signature = (tokenizer_json, template, special_tokens, options_json))]
+    #[pyo3(signature = (tokenizer_json, template, special_tokens, options_json, renderer: "collections.abc.Callable[[str], str] | None" = None, native=true))]
     fn new(
         py: Python<'_>,
         tokenizer_json: Vec<u8>,
         template: Option<String>,
         special_tokens: BTreeMap<String, String>,
         options_json: &str,
+        #[pyo3(from_py_with = optional)] renderer: Option<Py<PyAny>>,
+        native: bool,
     ) -> PyResult<Self> {
         let options = options(py, options_json)?;
         let inner = detached(py, move || {
-            prepare::Preparer::new(&tokenizer_json, template.as_deref(), special_tokens, options)
+            let renderer = renderer.map(|callable| Arc::new(Outside(callable)) as Arc<dyn Renderer>);
+            let template = template.as_deref();
+            prepare::Preparer::with_renderer(&tokenizer_json, template, special_tokens, options, renderer, native)
         })?;
         inner.map(|inner| Self { inner }).map_err(|error| from_data(py, &error))
     }
@@ -240,6 +249,26 @@ impl Preparer {
     #[pyo3(signature = (ids, skip_special_tokens=false))]
     fn decode(&self, py: Python<'_>, ids: Vec<u32>, skip_special_tokens: bool) -> PyResult<String> {
         detached(py, || self.inner.encoder().decode(&ids, skip_special_tokens))?.map_err(|error| from_data(py, &error))
+    }
+}
+
+/// A Python callable that renders.
+struct Outside(Py<PyAny>);
+
+impl Renderer for Outside {
+    fn render(&self, request: &str) -> Result<String, Error> {
+        Python::attach(|py| {
+            let made = self.0.call1(py, (request,)).and_then(|text| text.extract::<String>(py));
+            made.map_err(|error| {
+                if !error.is_instance_of::<PyException>(py) {
+                    // Ctrl-C and the like.
+                    return Error::new(Kind::Interrupted, "stopped");
+                }
+                let text = |name: &str| error.value(py).getattr(name).and_then(|value| value.extract::<String>()).ok();
+                let what = text("what").unwrap_or_else(|| "the chat template cannot be rendered".to_owned());
+                Error::new(Kind::Template, what).because(text("why").unwrap_or_else(|| error.to_string()))
+            })
+        })
     }
 }
 

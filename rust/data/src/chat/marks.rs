@@ -76,7 +76,8 @@ impl Marks {
         let wider = speaks && level != Level::Contents;
         let calls = calls.filter(|_| wider).map(|calls| to_value(&self.calls(index, calls)));
         let mut reasoning = None;
-        if wider && let Some(name) = REASONING.iter().find(|name| from.fields.get(**name).is_some_and(Json::is_string)) {
+        if wider && let Some(name) = REASONING.iter().find(|name| from.fields.get(**name).is_some_and(Json::is_string))
+        {
             let text = from.fields[*name].as_str().unwrap_or_default();
             if !text.chars().all(is_space) {
                 reasoning = Some((text, Value::from(self.text(index, Part::Reasoning, text, true))));
@@ -131,7 +132,8 @@ impl Marks {
     fn calls(&mut self, message: usize, calls: &Json) -> Json {
         let mut calls = calls.clone();
         for call in calls.as_array_mut().into_iter().flatten() {
-            let holder = if call.get("function").is_some_and(Json::is_object) { call.get_mut("function") } else { Some(call) };
+            let holder =
+                if call.get("function").is_some_and(Json::is_object) { call.get_mut("function") } else { Some(call) };
             if let Some(arguments) = holder.and_then(|holder| holder.get_mut("arguments")) {
                 self.strings(message, arguments);
             }

@@ -2,8 +2,10 @@
 
 use super::marks::{Level, Marks, Part};
 use crate::conversation::Message;
-use crate::template::{Given, Template};
+use crate::template::{Given, Template, is_limit};
+use minijinja::value::Value;
 use serde_json::{Map, json};
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::ops::Range;
 
@@ -25,8 +27,9 @@ pub(super) struct Turns {
 struct Close {
     /// Tokens that close; empty when they could not be learned.
     tokens: Vec<String>,
-    /// The next message's first token closes, so that the last turn stays open (GLM).
-    by_next: bool,
+    /// What the next message starts with, its first token included, when that closes and the last turn stays open
+    /// (GLM).
+    next: Option<String>,
 }
 
 const THOUGHTS: [&str; 6] = ["<think", "<seed:think", "[THINK]", "<|channel>thought", "◁think▷", "<|think"];
@@ -35,8 +38,8 @@ const THOUGHTS: [&str; 6] = ["<think", "<seed:think", "[THINK]", "<|channel>thou
 pub(super) enum End {
     /// Before and after its end token.
     At(Range<usize>),
-    /// Nothing ends it; the next message would.
-    Open,
+    /// Nothing ends it; the next message would, which starts with this.
+    Open(String),
     /// Its end token is missing.
     Missing,
 }
@@ -45,9 +48,10 @@ impl Turns {
     pub(super) fn learn(template: &Template, control: Vec<String>) -> Self {
         let mut turns = Self { control, ..Self::default() };
         let (user, bot) = (Message::text("user", "x"), Message::text("assistant", "y"));
+        let template = &Probed { template, exhausted: Cell::new(false) };
         let render = |messages: &[Message], prompt: bool, given: &Given| {
             let values = messages.iter().map(|from| crate::template::message(&from.fields, &|_| None)).collect();
-            template.render_values(values, given, prompt, false).ok()
+            template.render(values, given, prompt)
         };
         let Ok(nothing) = Given::new(None, None, &Map::new()) else { return turns };
         let asked = std::slice::from_ref(&user);
@@ -74,7 +78,8 @@ impl Turns {
             "type": "object", "properties": {"a": {"type": "string", "description": "e"}}, "required": ["a"]}}}]);
         let Ok(tools) = Given::new(Some(&schema), None, &Map::new()) else { return turns };
         for arguments in [json!({"a": "b"}), json!("{\"a\": \"b\"}")] {
-            let call = json!([{"id": "call00001", "type": "function", "function": {"name": "f", "arguments": arguments}}]);
+            let call =
+                json!([{"id": "call00001", "type": "function", "function": {"name": "f", "arguments": arguments}}]);
             let mut caller = Message::text("assistant", "");
             caller.fields.insert("tool_calls".into(), call);
             let mut result = Message::text("tool", "z");
@@ -82,7 +87,7 @@ impl Turns {
             result.fields.insert("tool_call_id".into(), "call00001".into());
             let called = [user.clone(), caller, result, bot.clone()];
             turns.calls = turns.closing(template, &called[..2], &called, &tools);
-            if !turns.calls.tokens.is_empty() || turns.calls.by_next {
+            if !turns.calls.tokens.is_empty() {
                 break;
             }
         }
@@ -90,24 +95,29 @@ impl Turns {
     }
 
     /// How the second message is closed, told from a conversation that it ends and from one that goes on.
-    fn closing(&self, template: &Template, ends: &[Message], goes_on: &[Message], given: &Given) -> Close {
+    fn closing(&self, template: &Probed<'_>, ends: &[Message], goes_on: &[Message], given: &Given) -> Close {
         let (Some(last), Some(middle)) = (gap_after(template, ends, 1, given), gap_after(template, goes_on, 1, given))
         else {
             return Close::default();
         };
         let shared = &last[..common_start(&last, &middle).len()];
-        let mut tokens: Vec<String> = self.controls(shared).last().map(|at| shared[at.clone()].to_owned()).into_iter().collect();
-        let mut by_next = false;
+        let mut tokens: Vec<String> =
+            self.controls(shared).last().map(|at| shared[at.clone()].to_owned()).into_iter().collect();
+        let mut next = None;
         if tokens.is_empty() {
-            let first = |text: &str| self.controls(text).first().map(|at| text[at.clone()].to_owned());
-            by_next = first(&last).is_none();
-            tokens.extend(if by_next { None } else { first(&last) });
-            tokens.extend(first(&middle));
+            let first = |text: &str| self.first_control(text, None);
+            let ends = first(&last).map(|at| last[at].to_owned());
+            if ends.is_none() && shared == last {
+                let rest = &middle[shared.len()..];
+                let at = first(rest).filter(|at| rest[..at.start].chars().all(crate::template::is_space));
+                next = at.map(|at| rest[..at.end].to_owned());
+            }
+            if ends.is_some() || next.is_some() {
+                tokens.extend(ends);
+                tokens.extend(first(&middle).map(|at| middle[at].to_owned()));
+            }
         }
-        if by_next && tokens.is_empty() {
-            return Close::default();
-        }
-        Close { tokens, by_next }
+        Close { tokens, next }
     }
 
     /// The control tokens of a text, in order; of two at one place the longer is the one that the tokenizer takes.
@@ -130,24 +140,31 @@ impl Turns {
 
     /// Where a turn ends in what the template writes after it; `is_last` when no message follows.
     pub(super) fn end(&self, after: &str, calls: bool, is_last: bool) -> End {
-        let close = if calls { &self.calls } else { &self.plain };
-        let found = if close.by_next || (close.tokens.is_empty() && !calls) {
-            self.first_control(after, None)
-        } else {
-            self.first_control(after, Some(&close.tokens))
-        };
-        match found {
-            Some(at) => End::At(at),
-            None if close.by_next && is_last => End::Open,
-            None => End::Missing,
+        // A template that drops calls closes such turns as others.
+        let close = if calls && !self.calls.tokens.is_empty() { &self.calls } else { &self.plain };
+        let any = close.next.is_some() || close.tokens.is_empty();
+        match (self.first_control(after, if any { None } else { Some(&close.tokens) }), &close.next) {
+            (Some(at), _) => End::At(at),
+            (None, Some(next)) if is_last => End::Open(next.clone()),
+            (None, _) => End::Missing,
         }
     }
+}
 
-    /// The token that the next message would start with, right after a text that is rendered without one.
-    pub(super) fn next_token(&self, text: &str, longer: &str) -> Option<String> {
-        let rest = longer.strip_prefix(text)?;
-        let at = self.first_control(rest, None)?;
-        rest[..at.start].chars().all(crate::template::is_space).then(|| rest[..at.end].to_owned())
+/// A template that is not asked again once it exceeded its limits.
+struct Probed<'a> {
+    template: &'a Template,
+    exhausted: Cell<bool>,
+}
+
+impl Probed<'_> {
+    fn render(&self, values: Vec<Value>, given: &Given, prompt: bool) -> Option<String> {
+        if self.exhausted.get() {
+            return None;
+        }
+        let made = self.template.render_values(values, given, prompt, false);
+        self.exhausted.set(made.as_ref().is_err_and(is_limit));
+        made.ok()
     }
 }
 
@@ -168,9 +185,9 @@ fn common_start<'a>(a: &'a str, b: &str) -> &'a str {
 }
 
 /// What the template writes between the message before this one and this one's first word, and after its last word.
-fn gaps(template: &Template, messages: &[Message], turn: usize, given: &Given) -> Option<(String, String)> {
+fn gaps(template: &Probed<'_>, messages: &[Message], turn: usize, given: &Given) -> Option<(String, String)> {
     let (mut marks, values) = Marks::put(messages, Level::Filled).ok()?;
-    let marked = template.render_values(values, given, false, false).ok()?;
+    let marked = template.render(values, given, false)?;
     let (text, _) = marks.read(&marked).ok()?;
     let places = |of: &dyn Fn(usize) -> bool| {
         let leaves = marks.leaves.iter().filter(|leaf| of(leaf.message) && leaf.part != Part::Reasoning);
@@ -183,10 +200,10 @@ fn gaps(template: &Template, messages: &[Message], turn: usize, given: &Given) -
     Some((text[before.unwrap_or(0)..start].to_owned(), text[end..after.unwrap_or(text.len())].to_owned()))
 }
 
-fn gap_before(template: &Template, messages: &[Message], turn: usize, given: &Given) -> Option<String> {
+fn gap_before(template: &Probed<'_>, messages: &[Message], turn: usize, given: &Given) -> Option<String> {
     gaps(template, messages, turn, given).map(|(before, _)| before)
 }
 
-fn gap_after(template: &Template, messages: &[Message], turn: usize, given: &Given) -> Option<String> {
+fn gap_after(template: &Probed<'_>, messages: &[Message], turn: usize, given: &Given) -> Option<String> {
     gaps(template, messages, turn, given).map(|(_, after)| after)
 }

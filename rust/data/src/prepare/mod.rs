@@ -21,11 +21,12 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::Format;
 use crate::prepared::REPORT_FILE;
 use crate::source::Source;
-use crate::template::Template;
+use crate::template::{Renderer, Template};
 use serde_json::{Map, Value};
 use staging::{Staging, check_target};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Rows that make up a block, which is packed by itself.
 pub(crate) const PACKING_WINDOW: usize = 10_000;
@@ -55,6 +56,21 @@ impl Preparer {
         special_tokens: BTreeMap<String, String>,
         options: Options,
     ) -> Result<Self> {
+        Self::with_renderer(tokenizer_json, template, special_tokens, options, None, true)
+    }
+
+    /// The same, with a renderer for what the template engine fails on, or for everything unless `native`.
+    ///
+    /// # Errors
+    /// As [`Preparer::new`].
+    pub fn with_renderer(
+        tokenizer_json: &[u8],
+        template: Option<&str>,
+        special_tokens: BTreeMap<String, String>,
+        options: Options,
+        renderer: Option<Arc<dyn Renderer>>,
+        native: bool,
+    ) -> Result<Self> {
         let packing = options.check()?;
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
         let settings = serde_json::to_string(&options).unwrap_or_default();
@@ -73,7 +89,7 @@ impl Preparer {
         }
         let make_chat = |control: Vec<String>| match template {
             Some(source) => {
-                let template = Template::new(source, special_tokens, options.template_date)?;
+                let template = Template::open(source, special_tokens, options.template_date, renderer, native)?;
                 Ok(Some(Chat::new(template, control, options.mask.clone())))
             }
             None if options.apply_chat_template => {

@@ -1,7 +1,7 @@
 //! Filters and functions that transformers gives to chat templates, to the byte.
 
-use super::values::{Style, is_space};
-use minijinja::value::{Kwargs, Rest, Value};
+use super::values::{Exponent, Style, is_space};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{ErrorKind, State};
 use std::fmt::Write as _;
 
@@ -55,6 +55,54 @@ pub(super) fn each(value: Value) -> std::result::Result<Value, minijinja::Error>
         return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "None is not iterable"));
     }
     Ok(value)
+}
+
+const MAX_DEPTH: usize = 100;
+
+/// What a namespace keeps: values that loops could otherwise nest, one in the other, until dropping them overflows the
+/// stack.
+pub(super) fn kept(state: &State, value: Value) -> std::result::Result<Value, minijinja::Error> {
+    flat(state, value, 0)
+}
+
+fn flat(state: &State, value: Value, depth: usize) -> std::result::Result<Value, minijinja::Error> {
+    let refuse = |why: &str| Err(minijinja::Error::new(ErrorKind::InvalidOperation, why.to_owned()));
+    if depth > MAX_DEPTH {
+        // A limit, which jinja2 is not asked about.
+        return Err(minijinja::Error::new(ErrorKind::OutOfFuel, "a namespace keeps values that nest too deep"));
+    }
+    match value.kind() {
+        ValueKind::Seq if value.is_tuple() => {
+            for item in value.try_iter()? {
+                state.consume_fuel(1)?;
+                flat(state, item, depth + 1)?;
+            }
+            Ok(value)
+        }
+        // Lists anew: what is computed when it is asked for may hold another such list, and so on.
+        ValueKind::Seq | ValueKind::Iterable => {
+            let mut items = Vec::new();
+            for item in value.try_iter()? {
+                state.consume_fuel(1)?;
+                items.push(flat(state, item, depth + 1)?);
+            }
+            Ok(Value::from(items))
+        }
+        ValueKind::Map => {
+            if value.as_object().is_some_and(|object| object.type_name().contains("Namespace")) {
+                return refuse("a namespace inside of a namespace");
+            }
+            for key in value.try_iter()? {
+                state.consume_fuel(1)?;
+                flat(state, value.get_item(&key)?, depth + 1)?;
+            }
+            Ok(value)
+        }
+        ValueKind::Plain if value.downcast_object_ref::<Exponent>().is_none() => {
+            refuse("a namespace keeps something that is not data")
+        }
+        _ => Ok(value),
+    }
 }
 
 const MONTHS: [&str; 12] = [

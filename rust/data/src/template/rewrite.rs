@@ -4,6 +4,7 @@
 ///
 /// - `{% generation %}` becomes a scope with a mark at each end, which keeps white-space control.
 /// - `{% for x in y %}` asks `__each(y)`, which raises on None as Python does.
+/// - `{% set x.y = z %}` keeps `__kept(z)`, which does not nest without end.
 pub(super) fn rewrite(source: &str) -> (String, bool) {
     let mut output = String::with_capacity(source.len() + 256);
     let mut found = false;
@@ -47,9 +48,13 @@ pub(super) fn rewrite(source: &str) -> (String, bool) {
             "endgeneration" => {
                 output.push_str(&format!("{{%{open} endif %}}{{{{ __closed }}}}{{% endwith {close}%}}"));
             }
-            _ => match inner.strip_prefix("for").filter(|loops| loops.starts_with(char::is_whitespace)) {
-                Some(loops) => output.push_str(&format!("{{%{open} for{} {close}%}}", each(loops))),
-                None => output.push_str(tag),
+            _ => match inner.split_once(char::is_whitespace) {
+                Some(("for", loops)) => output.push_str(&format!("{{%{open} for {} {close}%}}", each(loops))),
+                Some(("set", assignment)) => match kept(assignment) {
+                    Some(kept) => output.push_str(&format!("{{%{open} set {kept} {close}%}}")),
+                    None => output.push_str(tag),
+                },
+                _ => output.push_str(tag),
             },
         }
     }
@@ -83,6 +88,14 @@ fn each(loops: &str) -> String {
         return loops.to_owned();
     }
     format!("{} __each(({})) {}", &loops[..list], loops[list..end].trim(), &loops[end..])
+}
+
+/// `x.y = z` as `x.y = __kept((z))`; None for other assignments.
+fn kept(assignment: &str) -> Option<String> {
+    // Names, commas and brackets come before it: no string may hold it.
+    let (target, value) = assignment.split_once('=')?;
+    (target.contains('.') && !value.trim().is_empty() && !target.contains(['"', '\'', '|']))
+        .then(|| format!("{target}= __kept(({}))", value.trim()))
 }
 
 /// Words outside of strings and brackets, and where they stand.
