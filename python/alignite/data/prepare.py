@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from alignite.config import SFTConfig
-from alignite.data.hub_access import HubName, taken_for_path, why_no_hub
-from alignite.data.hub_rows import resolve_rows
+from alignite.data.files import find_files
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import CheckpointError, DataError, ResourceError
@@ -29,8 +27,10 @@ def prepare_sft(
     """Prepare rows for supervised fine-tuning, or take the set that is there when nothing has changed.
 
     Args:
-        data: a path, a glob, a data set of the hub (``org/name[@revision][:[config:]split]``), a list of them, or rows
-            as mappings (a list, a generator, a ``datasets.Dataset``).
+        data: a path, a glob, a folder, a URL, a data set of the hub (``org/name[@revision][:[config:]split]``), a list
+            of them, or rows as mappings (a list, a generator, a ``datasets.Dataset``) or a pyarrow table. Files are
+            JSONL, JSON arrays, CSV, TSV, webdataset tar (each also as .gz or .zst), Parquet or Arrow; a folder that
+            ``datasets`` saved is one data set.
         tokenizer: the model's.
         config: ``max_length``, ``packing``, the columns, ``apply_chat_template``, ``on_bad_row``,
             ``template_date`` and ``num_threads`` are used.
@@ -81,53 +81,19 @@ def check_unchanged(fingerprint: str, expected: str, where: Path) -> None:
         )
 
 
-def find_files(patterns: Iterable[str | Path], *, needs_split: bool = False) -> list[Path]:
-    """The files that paths, globs (each one's in sorted order) and the hub's data sets name.
-
-    Args:
-        patterns: a path wins over a glob and a glob over a name of the hub; a ``Path`` is never such a name.
-        needs_split: refuse a name of the hub without its split, instead of taking ``train``.
-
-    Raises:
-        DataError: a pattern matches nothing; and see :func:`alignite.data.hub_rows.resolve_rows`.
-    """
-    files: list[Path] = []
-    for pattern in patterns:
-        text = str(pattern)
-        if glob.has_magic(text) and not Path(text).exists():
-            found = sorted(Path(name) for name in glob.glob(text, recursive=True))
-        elif Path(text).is_dir():
-            found = sorted(p for p in Path(text).iterdir() if p.name.endswith((".jsonl", ".jsonl.gz", ".json")))
-        else:
-            found = [Path(text)] if Path(text).exists() else []
-        hub = HubName.parse(pattern, rows=True) if isinstance(pattern, str) and not Path(text).exists() else None
-        if hub is not None and not taken_for_path(hub):
-            if needs_split and hub.split is None:
-                raise DataError(
-                    f"{text} names no split", why="without one it is the train split", fix=f"write {text}:test, say"
-                )
-            found = [resolve_rows(hub)]
-        if not found:
-            raise DataError(
-                f"no data file {text!r}",
-                why=why_no_hub(hub) if hub is not None else None,
-                fix=f"check the path; for the hub's data set write {text}:SPLIT"
-                if hub is not None
-                else "check the path or the glob; a data set of the hub is org/name, org/name:split or "
-                "org/name:config:split",
-            )
-        files += found
-    return files
-
-
 def resolve_data(data: Data) -> tuple[list[Path], list[bytes] | None]:
     """The files that data names, or its rows as JSON.
 
     Raises:
-        DataError: as :func:`find_files`; or something is neither a row nor a path.
+        DataError: as :func:`alignite.data.files.find_files`; or something is neither a row nor a path.
     """
     if isinstance(data, str | Path):
         return find_files([data]), None
+    # A pyarrow table, batch or reader of batches, without importing pyarrow; iterating one gives columns.
+    if hasattr(data, "to_pylist"):
+        data = data.to_pylist() if not hasattr(data, "to_batches") else _table_rows(data.to_batches())
+    elif hasattr(data, "read_next_batch"):
+        data = _table_rows(data)
     paths: list[str | Path] = []
     rows: list[bytes] = []
     for index, item in enumerate(data, start=1):
@@ -150,3 +116,9 @@ def resolve_data(data: Data) -> tuple[list[Path], list[bytes] | None]:
                 fix="give dicts with messages, prompt and completion, or columns that you name; or paths only",
             )
     return (find_files(paths), None) if paths else ([], rows)
+
+
+def _table_rows(batches: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+    for batch in batches:
+        for start in range(0, batch.num_rows, 1000):
+            yield from batch.slice(start, 1000).to_pylist()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from alignite._core import PreparedSet, Preparer, shuffled
+from alignite._core import FileRows, PreparedSet, Preparer, shuffled
 
-__all__ = ["PreparedSet", "Preparer", "shuffled"]
+__all__ = ["FileRows", "PreparedSet", "Preparer", "shuffled"]

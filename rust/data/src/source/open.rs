@@ -26,7 +26,11 @@ const FOREIGN: [(&[u8], &str, &str); 5] = [
     (b"SQLite format 3\0", "an SQLite data base", "export it as CSV or JSONL"),
 ];
 
-pub(super) fn open(path: &Path, max_row_bytes: usize) -> Result<Rows<'static>> {
+/// The rows of a file of any kind, or of a folder that `datasets` saved; see [`super::Source::lines`].
+///
+/// # Errors
+/// It cannot be opened, or it is of a kind that is not read.
+pub fn open(path: &Path, max_row_bytes: usize) -> Result<Rows<'static>> {
     let name = path.display().to_string();
     if path.is_dir() {
         return arrow::saved(path, max_row_bytes);
