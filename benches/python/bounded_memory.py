@@ -67,18 +67,19 @@ def write(path: Path, kind: str, size: int) -> None:
             if batch:
                 writer.write_table(pa.Table.from_pylist(batch, schema))
         return
-    handle: Any
-    if kind == "jsonl.gz":
-        handle = gzip.open(path, "wb", 1)
-    elif kind == "jsonl.zst":
-        import zstandard
-
-        handle = io.BufferedWriter(zstandard.open(path, "wb"))
-    else:
-        handle = path.open("wb")
-    with handle:
+    with opened(path, kind) as handle:
         for row in rows(size):
             handle.write(json.dumps(row).encode() + b"\n")
+
+
+def opened(path: Path, kind: str) -> Any:
+    if kind == "jsonl.gz":
+        return gzip.open(path, "wb", 1)
+    if kind == "jsonl.zst":
+        import zstandard
+
+        return io.BufferedWriter(zstandard.open(path, "wb"))
+    return path.open("wb")
 
 
 def main() -> None:

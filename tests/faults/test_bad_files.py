@@ -276,7 +276,7 @@ def test_bombs_take_little_memory(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     count, bad_rows, memory_used, _ = done.stdout.split("|")
     assert (count, bad_rows) == ("600", "0")
-    assert int(memory_used) < 700
+    assert int(memory_used) < 450
 
 
 def test_lists_of_nothing_are_bad_rows(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def _copy(store: Any, name: str, home: Path, url: str) -> Path:
             raise _unreachable(url, f"{staged.stat().st_size} of {size} bytes came")
         staged.replace(copy)
     finally:
-        staged.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            staged.unlink()
     return copy
 
 

@@ -39,6 +39,9 @@ pub fn open(path: &Path, max_row_bytes: usize) -> Result<Rows<'static>> {
     let (head, reader) = peek(Box::new(BufReader::with_capacity(BUFFER, file)), HEAD)
         .map_err(|error| broken(&error).at(name.clone()))?;
     if head.starts_with(parquet::MAGIC) {
+        if std::fs::metadata(path).is_ok_and(|metadata| is_pipe(&metadata)) {
+            return Err(Error::data("Parquet is not read from a pipe").at(name).fix("write it to a file first"));
+        }
         return parquet::open(path, max_row_bytes);
     }
     let (reader, stem): (Input, String) = if head.starts_with(&[0x1f, 0x8b]) {
