@@ -179,7 +179,7 @@ def check_data(data: Sequence[str], eval_data: Sequence[str] = ()) -> None:
     Raises:
         DataError: something is not there, or held-out data of the hub names no split.
     """
-    from alignite.data.prepare import find_files
+    from alignite.data.files import find_files
 
     find_files(data)
     find_files(eval_data, needs_split=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alignite.config import PrepareConfig, SFTConfig
-from alignite.data.hub_access import HubName, taken_for_path, why_no_hub
-from alignite.data.hub_rows import resolve_rows
+from alignite.data.files import find_files
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import CheckpointError, DataError, ResourceError
@@ -39,9 +37,10 @@ def prepare(
     by the same call.
 
     Args:
-        data: a path, a glob, a data set of the hub (``org/name[@revision][:[config:]split]``), a list of them, or rows
-            as mappings (a list, a generator, a ``datasets.Dataset``), or a table (pyarrow, polars, anything with
-            ``__arrow_c_stream__``), which is used in place.
+        data: a path, a glob, a folder, a URL, a data set of the hub (``org/name[@revision][:[config:]split]``), a list
+            of them, rows as mappings (a list, a generator, a ``datasets.Dataset``), or a table (pyarrow, polars, anything
+            with ``__arrow_c_stream__``), which is used in place. Files are JSONL, JSON arrays, CSV, TSV, webdataset tar
+            (each also as .gz or .zst), Parquet or Arrow; a folder that ``datasets`` saved is one data set.
         tokenizer: the model's.
         config: the options of :class:`alignite.config.DataOptions` and ``num_threads`` are used.
         output_dir: becomes the prepared folder, whole or not at all.
@@ -151,50 +150,11 @@ def check_unchanged(fingerprint: str, expected: str, where: Path) -> None:
         )
 
 
-def find_files(patterns: Iterable[str | Path], *, needs_split: bool = False) -> list[Path]:
-    """The files that paths, globs (each one's in sorted order) and the hub's data sets name.
-
-    Args:
-        patterns: a path wins over a glob and a glob over a name of the hub; a ``Path`` is never such a name.
-        needs_split: refuse a name of the hub without its split, instead of taking ``train``.
-
-    Raises:
-        DataError: a pattern matches nothing; and see :func:`alignite.data.hub_rows.resolve_rows`.
-    """
-    files: list[Path] = []
-    for pattern in patterns:
-        text = str(pattern)
-        if glob.has_magic(text) and not Path(text).exists():
-            found = sorted(Path(name) for name in glob.glob(text, recursive=True))
-        elif Path(text).is_dir():
-            found = sorted(p for p in Path(text).iterdir() if p.name.endswith((".jsonl", ".jsonl.gz", ".json")))
-        else:
-            found = [Path(text)] if Path(text).exists() else []
-        hub = HubName.parse(pattern, rows=True) if isinstance(pattern, str) and not Path(text).exists() else None
-        if hub is not None and not taken_for_path(hub):
-            if needs_split and hub.split is None:
-                raise DataError(
-                    f"{text} names no split", why="without one it is the train split", fix=f"write {text}:test, say"
-                )
-            found = [resolve_rows(hub)]
-        if not found:
-            raise DataError(
-                f"no data file {text!r}",
-                why=why_no_hub(hub) if hub is not None else None,
-                fix=f"check the path; for the hub's data set write {text}:SPLIT"
-                if hub is not None
-                else "check the path or the glob; a data set of the hub is org/name, org/name:split or "
-                "org/name:config:split",
-            )
-        files += found
-    return files
-
-
 def resolve_data(data: Data) -> tuple[Sources, list[Path]]:
     """What data names, and its files when it names files.
 
     Raises:
-        DataError: as :func:`find_files`; or something is neither a row nor a path.
+        DataError: as :func:`alignite.data.files.find_files`; or something is neither a row nor a path.
     """
     if isinstance(data, str | Path):
         data = [data]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from alignite._core import ArrowTable, PreparedSet, Preparer, Sources, merge_prepared, shuffled
+from alignite._core import ArrowTable, FileRows, PreparedSet, Preparer, Sources, merge_prepared, shuffled
 
-__all__ = ["ArrowTable", "PreparedSet", "Preparer", "Sources", "merge_prepared", "shuffled"]
+__all__ = ["ArrowTable", "FileRows", "PreparedSet", "Preparer", "Sources", "merge_prepared", "shuffled"]

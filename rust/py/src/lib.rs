@@ -4,6 +4,7 @@ mod data;
 mod errors;
 mod gguf;
 mod prepared;
+mod source;
 
 use pyo3::prelude::*;
 
@@ -21,4 +22,6 @@ mod _core {
     use super::gguf::{Gguf, gguf_tokenizer_json};
     #[pymodule_export]
     use super::prepared::{PreparedSet, merge_prepared, shuffled};
+    #[pymodule_export]
+    use super::source::FileRows;
 }

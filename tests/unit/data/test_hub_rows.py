@@ -10,11 +10,11 @@ import pytest
 from fake_hub import FakeHub, Repo, environment, fake_hub, python
 
 from alignite.data import hub_rows
+from alignite.data.files import find_files
 from alignite.data.hub_access import HubName
-from alignite.data.prepare import find_files
 from alignite.errors import DataError
 
-FIND = "from alignite.data.prepare import find_files; print(*find_files(sys.argv[1:]), sep='\\n')"
+FIND = "from alignite.data.files import find_files; print(*find_files(sys.argv[1:]), sep='\\n')"
 
 
 def jsonl(*numbers: int) -> bytes:

@@ -159,7 +159,9 @@ pub(super) fn saved(folder: &Path, max_row_bytes: usize) -> Result<Rows<'static>
                 return Ok(Some(batch));
             }
             let Some(part) = parts.next() else { return Ok(None) };
-            let reader = Box::new(BufReader::with_capacity(1 << 18, file(&part)?));
+            // What the other files hold would be lost, so a missing one is damage.
+            let opened = file(&part).map_err(|error| damaged(&error))?;
+            let reader = Box::new(BufReader::with_capacity(1 << 18, opened));
             open = Some(batches(reader)?);
         }
     };

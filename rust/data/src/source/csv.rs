@@ -1,88 +1,147 @@
 //! CSV and TSV with a header row. Cells are text: nobody can know whether `007` was meant as a number.
+//!
+//! Read as RFC 4180 says; a quote inside of an unquoted cell and text behind a closing quote are kept as they stand.
 
 use super::open::{Input, broken};
-use super::{Content, Line, Rows, damaged};
-use crate::error::{Error, Kind, Result};
-use csv::{ByteRecord, Reader, ReaderBuilder};
+use super::{Content, Line, Rows, damaged, too_long};
+use crate::error::{Error, Result};
 use serde_json::{Map, Value};
-use std::io::{self, Read};
-
-/// Lets no record take more than so many bytes: after a quote that is never closed, the rest of the file is one record.
-struct Bounded {
-    inner: Input,
-    left: usize,
-}
-
-const TOO_LONG: &str = "a record is longer than max_row_bytes";
-
-impl Read for Bounded {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Err(io::Error::other(TOO_LONG));
-        }
-        let count = buffer.len().min(self.left);
-        let count = self.inner.read(&mut buffer[..count])?;
-        self.left -= count;
-        Ok(count)
-    }
-}
 
 struct Records {
-    reader: Reader<Bounded>,
+    reader: Input,
+    delimiter: u8,
     headers: Vec<String>,
-    record: ByteRecord,
     name: String,
     max_row_bytes: usize,
+    /// The line of the next byte.
+    line: u64,
+    /// The line of the record.
+    start: u64,
     done: bool,
 }
 
-/// Bytes that the CSV parser reads ahead.
-const AHEAD: usize = 1 << 16;
-
-pub(super) fn open(reader: Input, name: String, delimiter: u8, max_row_bytes: usize) -> Result<Rows<'static>> {
-    let bounded = Bounded { inner: reader, left: max_row_bytes.saturating_add(AHEAD) };
-    let mut reader = ReaderBuilder::new()
-        .delimiter(delimiter)
-        .flexible(true)
-        .has_headers(true)
-        .buffer_capacity(AHEAD)
-        .from_reader(bounded);
-    let at = format!("{name}:1");
-    let found = reader.byte_headers().map_err(|error| failure(error).at(&at))?.clone();
-    let mut headers: Vec<String> = Vec::with_capacity(found.len());
-    for header in &found {
-        let header = std::str::from_utf8(header)
-            .map_err(|e| Error::data("the header row is not UTF-8").at(&at).because(e).fix("save the file as UTF-8"))?;
-        if headers.iter().any(|other| other == header) {
-            return Err(Error::data(format!("two columns are named {header:?}")).at(&at).fix("rename one"));
-        }
-        headers.push(header.to_owned());
-    }
-    Ok(Box::new(Records { reader, headers, record: ByteRecord::new(), name, max_row_bytes, done: false }))
+/// One record.
+struct Record {
+    cells: Vec<Vec<u8>>,
+    is_too_long: bool,
 }
 
-fn failure(error: csv::Error) -> Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) if error.to_string() == TOO_LONG => {
-            Error::new(Kind::Resource, TOO_LONG).fix("look for a quote that is not closed, or raise max_row_bytes")
-        }
-        csv::ErrorKind::Io(error) => broken(&error),
-        other => damaged(format!("{other:?}")),
+/// Where the parser stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// Before a record.
+    Start,
+    /// Before a cell of a record.
+    Cell,
+    Plain,
+    Quoted,
+    /// Behind a quote that may close the cell or stand before another.
+    Quote,
+}
+
+pub(super) fn open(reader: Input, name: String, delimiter: u8, max_row_bytes: usize) -> Result<Rows<'static>> {
+    let mut records =
+        Records { reader, delimiter, headers: Vec::new(), name, max_row_bytes, line: 1, start: 1, done: false };
+    let at = format!("{}:1", records.name);
+    let header = records.record().map_err(|error| error.at(&at))?;
+    let Some(header) = header else { return Ok(Box::new(std::iter::empty())) };
+    if header.is_too_long {
+        return Err(too_long(max_row_bytes).at(at));
     }
+    for cell in header.cells {
+        let cell = String::from_utf8(cell)
+            .map_err(|e| Error::data("the header row is not UTF-8").at(&at).because(e).fix("save the file as UTF-8"))?;
+        if records.headers.contains(&cell) {
+            return Err(Error::data(format!("two columns are named {cell:?}")).at(&at).fix("rename one"));
+        }
+        records.headers.push(cell);
+    }
+    Ok(Box::new(records))
 }
 
 impl Records {
-    fn row(&self) -> Result<Content> {
-        if self.record.len() != self.headers.len() {
-            let (found, expected) = (self.record.len(), self.headers.len());
+    /// The next record; lines without anything are none.
+    fn record(&mut self) -> Result<Option<Record>> {
+        let mut record = Record { cells: Vec::new(), is_too_long: false };
+        self.start = self.line;
+        let (mut at, mut cell, mut length) = (At::Start, Vec::new(), 0);
+        loop {
+            let buffer = self.reader.fill_buf().map_err(|error| broken(&error))?;
+            if buffer.is_empty() {
+                match at {
+                    At::Start => return Ok(None),
+                    At::Quoted => return Err(damaged("a quote is not closed")),
+                    _ => record.cells.push(cell),
+                }
+                return Ok(Some(record));
+            }
+            let mut used = 0;
+            let mut is_done = false;
+            for &byte in buffer {
+                used += 1;
+                let is_end = byte == b'\n' && at != At::Quoted;
+                self.line += u64::from(byte == b'\n');
+                if is_end {
+                    if at == At::Start {
+                        self.start = self.line;
+                        continue;
+                    }
+                    // The line ends with CR LF.
+                    if at != At::Quote && cell.last() == Some(&b'\r') {
+                        cell.pop();
+                    }
+                    is_done = true;
+                    break;
+                }
+                if byte == b'\r' && matches!(at, At::Start | At::Quote) {
+                    continue;
+                }
+                if byte == self.delimiter && at != At::Quoted {
+                    record.cells.push(std::mem::take(&mut cell));
+                    at = At::Cell;
+                    continue;
+                }
+                at = match (at, byte) {
+                    (At::Start | At::Cell, b'"') => {
+                        at = At::Quoted;
+                        continue;
+                    }
+                    (At::Quoted, b'"') => {
+                        at = At::Quote;
+                        continue;
+                    }
+                    (At::Quote, b'"') | (At::Quoted, _) => At::Quoted,
+                    _ => At::Plain,
+                };
+                length += 1;
+                if length <= self.max_row_bytes {
+                    cell.push(byte);
+                } else {
+                    record.is_too_long = true;
+                }
+            }
+            self.reader.consume(used);
+            if is_done {
+                record.cells.push(cell);
+                return Ok(Some(record));
+            }
+        }
+    }
+
+    fn row(&self, record: Record) -> Result<Content> {
+        if record.is_too_long {
+            return Err(too_long(self.max_row_bytes));
+        }
+        if record.cells.len() != self.headers.len() {
+            let (found, expected) = (record.cells.len(), self.headers.len());
             return Err(Error::data(format!("the row has {found} columns, the header has {expected}"))
                 .fix("quote values that hold the delimiter"));
         }
         let mut row = Map::with_capacity(self.headers.len());
-        for (header, cell) in self.headers.iter().zip(&self.record) {
-            let cell = std::str::from_utf8(cell)
+        for (header, cell) in self.headers.iter().zip(record.cells) {
+            let cell = String::from_utf8(cell)
                 .map_err(|e| Error::data("the row is not UTF-8").because(e).fix("save the file as UTF-8"))?;
-            row.insert(header.clone(), Value::String(cell.to_owned()));
+            row.insert(header.clone(), Value::String(cell));
         }
         Ok(Content::Row(row))
     }
@@ -95,17 +154,12 @@ impl Iterator for Records {
         if self.done {
             return None;
         }
-        self.reader.get_mut().left = self.max_row_bytes.saturating_add(AHEAD);
-        let start = self.reader.position().line();
-        let read = self.reader.read_byte_record(&mut self.record);
-        // Where the record starts, not where the one before ends.
-        let line = self.record.position().map_or(start, csv::Position::line);
-        match read {
-            Ok(true) => Some(Line::new(&self.name, line, self.row())),
-            Ok(false) => None,
+        match self.record() {
+            Ok(Some(record)) => Some(Line::new(&self.name, self.start, self.row(record))),
+            Ok(None) => None,
             Err(error) => {
                 self.done = true;
-                Some(Line::new(&self.name, start, Err(failure(error))))
+                Some(Line::new(&self.name, self.start, Err(error)))
             }
         }
     }

@@ -54,10 +54,10 @@ fn not_json(text: &str, error: &serde_json::Error) -> Error {
         let what = error.to_string();
         return Error::data(what.split(" at line ").next().unwrap_or_default().to_owned()).fix("mend the row");
     }
-    let at =
-        text.split('\n').nth(error.line().saturating_sub(1)).and_then(|line| line.get(error.column().max(1) - 1..));
-    let at = at.unwrap_or_default().trim_start_matches('-');
-    if at.starts_with("NaN") || at.starts_with("Infinity") || at.starts_with('I') {
+    let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default().as_bytes();
+    // The place is that of the first character that does not fit or of the one before.
+    let mut near = (0..3).filter_map(|skip| line.get(error.column().saturating_sub(2) + skip..));
+    if near.any(|rest| rest.starts_with(b"NaN") || rest.starts_with(b"Infinity")) {
         return Error::data("NaN and Infinity are not JSON").because(error).fix("write null, or leave the key out");
     }
     let what = error.to_string();

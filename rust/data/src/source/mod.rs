@@ -18,6 +18,7 @@ mod tar;
 mod tests;
 
 pub use fingerprint::cache_folder;
+pub use open::open;
 
 use crate::error::{Error, Kind, Result};
 use arrow_array::RecordBatch;

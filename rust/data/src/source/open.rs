@@ -26,7 +26,11 @@ const FOREIGN: [(&[u8], &str, &str); 5] = [
     (b"SQLite format 3\0", "an SQLite data base", "export it as CSV or JSONL"),
 ];
 
-pub(super) fn open(path: &Path, max_row_bytes: usize) -> Result<Rows<'static>> {
+/// The rows of a file of any kind, or of a folder that `datasets` saved; see [`super::Source::lines`].
+///
+/// # Errors
+/// It cannot be opened, or it is of a kind that is not read.
+pub fn open(path: &Path, max_row_bytes: usize) -> Result<Rows<'static>> {
     let name = path.display().to_string();
     if path.is_dir() {
         return arrow::saved(path, max_row_bytes);
@@ -35,6 +39,9 @@ pub(super) fn open(path: &Path, max_row_bytes: usize) -> Result<Rows<'static>> {
     let (head, reader) = peek(Box::new(BufReader::with_capacity(BUFFER, file)), HEAD)
         .map_err(|error| broken(&error).at(name.clone()))?;
     if head.starts_with(parquet::MAGIC) {
+        if std::fs::metadata(path).is_ok_and(|metadata| is_pipe(&metadata)) {
+            return Err(Error::data("Parquet is not read from a pipe").at(name).fix("write it to a file first"));
+        }
         return parquet::open(path, max_row_bytes);
     }
     let (reader, stem): (Input, String) = if head.starts_with(&[0x1f, 0x8b]) {
