@@ -168,7 +168,7 @@ impl Preparer {
     }
 }
 
-fn optional(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+pub(crate) fn optional(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     Ok((!value.is_none()).then(|| value.clone().unbind()))
 }
 
@@ -202,7 +202,7 @@ impl Preparer {
 
 /// Run work without the GIL that ticks with the rows done; `progress` hears of them about ten times a second, and of
 /// all of them at the end.
-fn watched<T: Send>(
+pub(crate) fn watched<T: Send>(
     py: Python<'_>,
     progress: Option<Py<PyAny>>,
     work: impl FnOnce(&mut dyn FnMut(u64) -> bool) -> alignite_data::error::Result<T> + Send,
