@@ -6,6 +6,7 @@
 
 pub mod chat;
 pub mod conversation;
+pub mod convert;
 pub mod encode;
 pub mod error;
 pub mod export;

@@ -3,12 +3,13 @@
 use crate::arrow::{ArrowTable, import};
 use crate::errors::{detached, from_data};
 use alignite_data::chat::Chat;
-use alignite_data::conversation::{Format, Message};
+use alignite_data::conversation::Message;
 use alignite_data::encode::Outcome;
 use alignite_data::error::{Error, Kind};
 use alignite_data::prepare;
 use alignite_data::prepare::Tick;
-use alignite_data::record::Context;
+use alignite_data::formats::Format;
+use alignite_data::record::{Context, Record};
 use alignite_data::source::json::parse;
 use alignite_data::source::Source;
 use alignite_data::survey::Wanted;
@@ -279,16 +280,20 @@ fn chat(preparer: &prepare::Preparer) -> Result<&Chat, Error> {
 fn messages(json: &str) -> Result<Vec<Message>, Error> {
     let list = serde_json::from_str(json).map_err(|e| Error::data("the messages are not JSON").because(e))?;
     let row = serde_json::Map::from_iter([("messages".to_owned(), list)]);
-    Format::Messages.read(&row)
+    match Format::parse("messages")?.read(&row)?.pop() {
+        Some(Record::Conversation(talk)) => Ok(talk.messages),
+        _ => Err(Error::data("these are no messages")),
+    }
 }
 
 fn context(json: &str) -> Result<Context, Error> {
     let options: RenderOptions = serde_json::from_str(json)
         .map_err(|e| Error::new(Kind::Usage, "the render options cannot be read").because(e))?;
-    Ok(Context { tools: options.tools, documents: options.documents, variables: options.variables })
+    let RenderOptions { tools, documents, variables, .. } = options;
+    Ok(Context { tools, documents, variables, raw_prompt: None })
 }
 
-fn optional(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+pub(crate) fn optional(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
     Ok((!value.is_none()).then(|| value.clone().unbind()))
 }
 

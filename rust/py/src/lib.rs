@@ -1,5 +1,6 @@
 //! The whole Python surface of the Rust core, on one screen.
 mod arrow;
+mod convert;
 mod data;
 mod errors;
 mod gguf;
@@ -16,6 +17,8 @@ mod _core {
     const __version__: &str = env!("CARGO_PKG_VERSION");
     #[pymodule_export]
     use super::arrow::ArrowTable;
+    #[pymodule_export]
+    use super::convert::{convert_files, convert_rows, format_names};
     #[pymodule_export]
     use super::data::{Preparer, Sources};
     #[pymodule_export]

@@ -12,6 +12,7 @@ mod rankings;
 mod row;
 mod steps;
 mod turns;
+pub mod write;
 
 pub use families::names;
 use families::{FAMILIES, Family};
