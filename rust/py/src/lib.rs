@@ -1,4 +1,5 @@
 //! The whole Python surface of the Rust core, on one screen.
+mod clean;
 mod data;
 mod errors;
 mod gguf;
@@ -11,6 +12,8 @@ mod _core {
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_export]
+    use super::clean::TextCleaner;
     #[pymodule_export]
     use super::data::{PreparedSet, Preparer, shuffled};
     #[pymodule_export]
