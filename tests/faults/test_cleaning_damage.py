@@ -63,3 +63,25 @@ deduplicate(Endless(), "minhash", folder=sys.argv[1])
     _, errors = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_hardly_grows_with_the_rows(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from alignite.data.cleaning import deduplicate
+class Rows:
+    def __init__(self, count):
+        self.count = count
+    def __len__(self):
+        return self.count
+    def __getitem__(self, rows):
+        return [f"{n} short row {n * n} of {n % 7} words" for n in range(*rows.indices(self.count))]
+for count in (20_000, 170_000):
+    kept, _ = deduplicate(Rows(count), "minhash", folder=sys.argv[1], num_threads=2)
+    print(len(kept), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    (few, before), (many, after) = (map(int, line.split()) for line in done.stdout.splitlines())
+    assert (few, many) == (20_000, 170_000)
+    # Sketches and bands of 150,000 rows are 68 MB; a row may take 13 bytes here, and its result 16.
+    assert after - before < 16e6

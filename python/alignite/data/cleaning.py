@@ -113,8 +113,8 @@ def deduplicate(
     Jaccard similarity of at least ``threshold``, over as many steps as it takes; words are letters and digits in lower
     case, and each letter by itself in scripts without spaces. Sketches of 128 entries estimate similarity with a
     standard deviation of 0.035 at 0.8 (Dahlgaard, Knudsen, Thorup 2017), and pairs are compared when they agree in a
-    band (Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, chapter 3): with 16 bands of 8, which a threshold of
-    0.8 gets, 95% of the pairs that are as similar as 0.8 are compared, and 99.9% of those at 0.9.
+    band (Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, chapter 3): with 16 bands of 8, those
+    of a threshold of 0.8, 95% of the pairs that are as similar as 0.8 are compared, and 99.9% of those at 0.9.
 
     Args:
         rows, text, folder, num_threads: as in :func:`clean`.

@@ -99,6 +99,9 @@ impl Contamination {
 
     /// The first evaluation file and line that a row overlaps with, if it does by more than the share.
     pub(super) fn find(&self, pieces: &[Piece<'_>]) -> Option<(&str, u64)> {
+        if self.places.is_empty() {
+            return None;
+        }
         let (mut total, mut hits, mut first) = (0u64, 0u64, None);
         for piece in texts(pieces, Part::Record) {
             let mut last = None;

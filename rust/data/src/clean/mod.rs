@@ -119,7 +119,8 @@ impl Cleaner {
         if self.near.is_none() || self.refused(pieces, turns, None).is_some() {
             return None;
         }
-        Some(minhash::sketch(pieces::texts(pieces, self.options.dedup_on), self.options.dedup_ngram))
+        let part = pieces::compared(pieces, self.options.dedup_on);
+        Some(minhash::sketch(pieces::texts(pieces, part), self.options.dedup_ngram))
     }
 
     /// Take note of a row in the first pass; rows come in order, and rows that are bad need not come.
@@ -151,7 +152,8 @@ impl Cleaner {
         let options = &self.options;
         let dropped = self.refused(pieces, turns, tokens);
         let wanted = dropped.is_none() && (self.exact.is_some() || options.split_share > 0.0);
-        let hash = if wanted { content_hash(pieces, options.dedup_on, options.dedup_fold) } else { 0 };
+        let part = pieces::compared(pieces, options.dedup_on);
+        let hash = if wanted { content_hash(pieces, part, options.dedup_fold) } else { 0 };
         let held_out = wanted && is_held_out(hash, options.split_seed, options.split_share);
         Look { dropped, hash, held_out }
     }
@@ -193,4 +195,67 @@ fn number(row: u64) -> Result<u32> {
             .at("dedup")
             .fix("prepare the set in parts")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::Message;
+    use crate::record::{Context, Conversation, Text};
+
+    fn chat(prompt: &str, reply: &str) -> Vec<Record> {
+        let messages = vec![Message::text("user", prompt), Message::text("assistant", reply)];
+        vec![Record::Conversation(Conversation { messages, context: Context::default() })]
+    }
+
+    fn reasons(options: CleanOptions, rows: &[(Vec<Record>, usize)]) -> Vec<Option<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cleaner = Cleaner::new(options, folder.path()).unwrap();
+        if cleaner.needs_two_passes() {
+            for (row, (records, _)) in rows.iter().enumerate() {
+                let sketch = cleaner.sketch(records);
+                cleaner.observe(row as u64, sketch).unwrap();
+            }
+            cleaner.finish_pass().unwrap();
+        }
+        let mut verdict = |(row, (records, tokens)): (usize, &(Vec<Record>, usize))| {
+            let look = cleaner.look(records, Some(*tokens));
+            cleaner.verdict(row as u64, &look).unwrap().map(|dropped| dropped.reason)
+        };
+        rows.iter().enumerate().map(&mut verdict).collect()
+    }
+
+    #[test]
+    fn rows_with_the_same_prompt_are_duplicates_when_asked_and_rows_without_one_are_not() {
+        let text = |completion: &str| vec![Record::Text(Text { prompt: String::new(), completion: completion.into() })];
+        let rows = [chat("question", "one"), chat("question", "two"), text("a"), text("b"), text("a"), vec![]]
+            .map(|records| (records, 1));
+        for (dedup, reason) in [(Dedup::Exact, "exact duplicate"), (Dedup::Minhash, "near duplicate")] {
+            let on = |dedup_on| CleanOptions { dedup, dedup_on, ..CleanOptions::default() };
+            let again = Some(reason.to_owned());
+            assert_eq!(reasons(on(Part::Prompt), &rows), [None, again.clone(), None, None, again.clone(), None]);
+            assert_eq!(reasons(on(Part::Record), &rows), [None, None, None, None, again, None]);
+        }
+    }
+
+    #[test]
+    fn a_row_that_only_its_tokens_drop_leaves_its_place_to_the_next_duplicate() {
+        let rows = [5, 50, 50].map(|tokens| (chat("question", "answer"), tokens));
+        for (dedup, reason) in [(Dedup::Exact, "exact duplicate"), (Dedup::Minhash, "near duplicate")] {
+            let options = CleanOptions { dedup, min_tokens: Some(10), ..CleanOptions::default() };
+            let expected = [Some("shorter than min_tokens".into()), None, Some(reason.into())];
+            assert_eq!(reasons(options, &rows), expected);
+        }
+    }
+
+    #[test]
+    fn filters_see_the_part_that_is_asked_for() {
+        let rows = [(chat("a long question", "ok"), 1), (chat("q", "a long answer"), 1)];
+        let options = CleanOptions { filter_on: Part::Reply, min_words: Some(2), ..CleanOptions::default() };
+        assert_eq!(reasons(options, &rows), [Some("shorter than min_words".into()), None]);
+        let options = CleanOptions { filter_on: Part::Prompt, min_words: Some(2), ..CleanOptions::default() };
+        assert_eq!(reasons(options, &rows), [None, Some("shorter than min_words".into())]);
+        let options = CleanOptions { min_turns: Some(3), ..CleanOptions::default() };
+        assert_eq!(reasons(options, &rows), ["shorter than min_turns"; 2].map(|reason| Some(reason.into())));
+    }
 }

@@ -96,6 +96,12 @@ pub(super) fn texts<'a, 'b>(pieces: &'a [Piece<'b>], part: Part) -> impl Iterato
     pieces.iter().filter(move |piece| piece.kind != Kind::Meta && piece.is_in(part))
 }
 
+/// The part that makes a row the same as others: all of it when it has nothing in that part, since having no prompt is
+/// not the same prompt.
+pub(super) fn compared(pieces: &[Piece<'_>], part: Part) -> Part {
+    if texts(pieces, part).next().is_some() { part } else { Part::Record }
+}
+
 /// A hash of all that a part says; with `fold`, whatever its case, white space and Unicode form.
 #[must_use]
 pub fn content_hash(pieces: &[Piece<'_>], part: Part, fold: bool) -> u128 {
