@@ -5,6 +5,7 @@
 //! same way up to the windows and tells what it saw.
 
 pub mod chat;
+pub mod clean;
 pub mod conversation;
 pub mod convert;
 pub mod encode;

@@ -3,6 +3,7 @@
 use crate::data::watched;
 use crate::errors::{detached, from_data, raise};
 use alignite_data::convert::{Options, convert, convert_to_file};
+use alignite_data::prepare::Tick;
 use alignite_data::source::Source;
 use pyo3::prelude::*;
 use std::path::PathBuf;
@@ -15,9 +16,9 @@ fn options(py: Python<'_>, json: &str) -> PyResult<Options> {
 
 /// Convert files of rows into a new JSONL file, and return the report as JSON.
 ///
-/// `progress` is called with the rows done, about ten times a second and at the end.
+/// `progress` is called with the rows done and 0, about ten times a second and at the end.
 #[pyfunction]
-#[pyo3(signature = (files, output, options_json, progress: "collections.abc.Callable[[int], None] | None" = None))]
+#[pyo3(signature = (files, output, options_json, progress: "collections.abc.Callable[[int, int], None] | None" = None))]
 pub fn convert_files(
     py: Python<'_>,
     files: Vec<PathBuf>,
@@ -27,8 +28,11 @@ pub fn convert_files(
 ) -> PyResult<String> {
     let options = options(py, options_json)?;
     let sources: Vec<Source> = files.into_iter().map(Source::File).collect();
-    let report =
-        watched(py, progress, |tick| convert_to_file(&sources, &options, &output, tick), |report| report.rows)?;
+    let work = |tick: &mut Tick<'_>| convert_to_file(&sources, &options, &output, &mut |rows| tick(rows, 0));
+    let report = watched(py, progress.as_ref(), work)?;
+    if let Some(progress) = progress {
+        progress.call1(py, (report.rows, 0))?;
+    }
     Ok(serde_json::to_string(&report).unwrap_or_default())
 }
 

@@ -1,5 +1,6 @@
 //! The whole Python surface of the Rust core, on one screen.
 mod arrow;
+mod clean;
 mod convert;
 mod data;
 mod errors;
@@ -17,6 +18,8 @@ mod _core {
     const __version__: &str = env!("CARGO_PKG_VERSION");
     #[pymodule_export]
     use super::arrow::ArrowTable;
+    #[pymodule_export]
+    use super::clean::TextCleaner;
     #[pymodule_export]
     use super::convert::{convert_files, convert_rows, format_names};
     #[pymodule_export]
