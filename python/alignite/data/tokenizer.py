@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date as Date
@@ -15,6 +16,8 @@ from alignite.data.hub import resolve_model
 from alignite.data.template_check import check_template
 from alignite.errors import ConfigError, TemplateError, TokenizerError
 from alignite.native.data import Preparer
+
+log = logging.getLogger("alignite")
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _AGAIN = "get the model's files again"
@@ -56,11 +59,7 @@ class ChatTokenizer:
         path = resolve_model(folder, "tokenizer")
         file = path / "tokenizer.json"
         if not file.is_file():
-            raise TokenizerError(
-                "the model folder has no tokenizer.json",
-                where=str(path),
-                fix="save its fast tokenizer there: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
-            )
+            raise _no_tokenizer_json(path)
         settings = _read_json(path / "tokenizer_config.json")
         special = {name: _text(settings[name]) for name in _SPECIAL if settings.get(name)}
         tokenizer_json = file.read_bytes()
@@ -100,6 +99,7 @@ class ChatTokenizer:
             "template_date": day,
             "eos_token": self.special_tokens.get("eos_token"),
             "num_threads": config.num_threads,
+            "tokenizer_backend": config.tokenizer_backend,
         }
         template = self.chat_template if config.apply_chat_template else None
         try:
@@ -109,6 +109,9 @@ class ChatTokenizer:
         except (TemplateError, TokenizerError) as error:
             error.where = error.where or str(self.folder)
             raise
+        backend, reason = preparer.tokenizer_backend
+        if backend != config.tokenizer_backend and reason:
+            log.info("the tokenizers library makes the tokens of %s: %s", self.folder, reason)
         return preparer
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> str:
@@ -172,6 +175,24 @@ class ChatTokenizer:
                     where=str(self.folder),
                     fix="make tokenizer_config.json and config.json agree, or use the model's own tokenizer",
                 )
+
+
+def _no_tokenizer_json(folder: Path) -> TokenizerError:
+    """What to do about a folder that holds its vocabulary in another file."""
+    others = {
+        "tokenizer.model": "a SentencePiece vocabulary",
+        "tekken.json": "Mistral's vocabulary",
+        "*.tiktoken": "a tiktoken vocabulary",
+        "vocab.json": "a vocabulary without the rest of the tokenizer",
+    }
+    found = [f"{file.name} is {kind}" for name, kind in others.items() for file in sorted(folder.glob(name))]
+    return TokenizerError(
+        "the model folder has no tokenizer.json",
+        where=str(folder),
+        why=found[0] if found else None,
+        fix="save its fast tokenizer there: "
+        'python -c "import transformers; transformers.AutoTokenizer.from_pretrained(\'FOLDER\').save_pretrained(\'FOLDER\')"',
+    )
 
 
 def resolve_date(value: str | None) -> tuple[int, int, int]:

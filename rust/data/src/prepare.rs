@@ -56,6 +56,13 @@ pub struct Options {
     /// Threads; 0 means all cores. Does not change the result.
     #[serde(default, skip_serializing)]
     pub num_threads: usize,
+    /// "auto", "reference" or "fast": what makes the tokens. Does not change the result.
+    #[serde(default = "auto", skip_serializing)]
+    pub tokenizer_backend: String,
+}
+
+fn auto() -> String {
+    "auto".into()
 }
 
 /// Turns rows into prepared sets.
@@ -114,7 +121,13 @@ impl Preparer {
             }
             None => Ok(None),
         };
-        let encoder = Encoder::new(tokenizer_json, make_chat, options.eos_token.as_deref(), options.max_length)?;
+        let encoder = Encoder::new(
+            tokenizer_json,
+            &options.tokenizer_backend,
+            make_chat,
+            options.eos_token.as_deref(),
+            options.max_length,
+        )?;
         Ok(Self { encoder, identity: hasher.digest128(), options })
     }
 

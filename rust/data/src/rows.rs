@@ -142,7 +142,8 @@ where
         };
         for (spot, made) in done {
             match made {
-                Err(error) if !self.skip => return Err(bad_row(error, &spot.place)),
+                // Not the row's fault: the whole set is to be made again.
+                Err(error) if !self.skip || error.kind == Kind::Backend => return Err(bad_row(error, &spot.place)),
                 made => (self.sink)(spot, made)?,
             }
         }

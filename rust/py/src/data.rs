@@ -8,6 +8,7 @@ use alignite_data::prepared;
 use alignite_data::rows::parse;
 use alignite_data::source::Source;
 use alignite_data::survey::Wanted;
+use alignite_data::tokenize::{Backend, Tokens};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
@@ -149,11 +150,37 @@ impl Preparer {
         text.map_err(|error| from_data(py, &error))
     }
 
+    /// What makes the tokens, "fast" or "reference", and for the reference why it is used.
+    #[getter]
+    fn tokenizer_backend(&self) -> (&'static str, Option<String>) {
+        let (name, reason) = self.inner.encoder().tokenizer().name();
+        (name, reason.map(str::to_owned))
+    }
+
     /// Ids of a text as it stands; the text of a control token becomes that token.
     #[pyo3(signature = (text) -> "numpy.typing.NDArray[numpy.int64]")]
     fn ids<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let ids = detached(py, || self.inner.encoder().ids(text))?.map_err(|error| from_data(py, &error))?;
         Ok(ids.into_iter().map(i64::from).collect::<Vec<_>>().into_pyarray(py))
+    }
+
+    /// Tokens of a text as (ids, ends), two int64 arrays; `ends` are the bytes that each token's characters end before.
+    ///
+    /// With `literal` the text of a special token is text.
+    #[pyo3(signature = (text, literal=false) -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]")]
+    #[allow(clippy::type_complexity)]
+    fn tokens<'py>(
+        &self,
+        py: Python<'py>,
+        text: &str,
+        literal: bool,
+    ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>)> {
+        let mut tokens = Tokens::default();
+        let made = detached(py, || self.inner.encoder().tokenizer().encode(text, literal, &mut tokens))?;
+        made.map_err(|error| from_data(py, &error))?;
+        let ends = (0..tokens.len()).map(|index| tokens.range(index, text).end as i64).collect::<Vec<_>>();
+        let ids = tokens.ids.iter().copied().map(i64::from).collect::<Vec<_>>();
+        Ok((ids.into_pyarray(py), ends.into_pyarray(py)))
     }
 
     /// The text of ids.

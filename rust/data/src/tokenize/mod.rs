@@ -64,6 +64,18 @@ impl Tokens {
         self.ends[index] as usize
     }
 
+    /// How many tokens end at this byte or before.
+    #[must_use]
+    pub fn ending_by(&self, byte: usize) -> usize {
+        self.ends.partition_point(|&end| end as usize <= byte)
+    }
+
+    /// How many tokens start before this byte.
+    #[must_use]
+    pub fn starting_before(&self, byte: usize) -> usize {
+        (0..self.len()).rposition(|index| self.start(index) < byte).map_or(0, |index| index + 1)
+    }
+
     /// The whole characters that a token stands for a part of. Tokens that are parts of one character share its bytes.
     #[must_use]
     pub fn range(&self, index: usize, text: &str) -> Range<usize> {
