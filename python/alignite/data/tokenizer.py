@@ -190,8 +190,7 @@ def _no_tokenizer_json(folder: Path) -> TokenizerError:
         "the model folder has no tokenizer.json",
         where=str(folder),
         why=found[0] if found else None,
-        fix="save its fast tokenizer there: "
-        'python -c "import transformers; transformers.AutoTokenizer.from_pretrained(\'FOLDER\').save_pretrained(\'FOLDER\')"',
+        fix="save its fast tokenizer there: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
     )
 
 
