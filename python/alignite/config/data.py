@@ -27,6 +27,11 @@ class DataOptions(Options):
     template_date: str | None = option(
         default=None, help="date that templates see as today, YYYY-MM-DD; default: the first run's day"
     )
+    tokenizer_backend: str = option(
+        default="auto",
+        help="what makes tokens: auto is the fast backend where it gives the ids of the tokenizers library",
+        choices=("auto", "reference", "fast"),
+    )
     on_bad_row: str = option(
         default="skip",
         help="what a malformed row does: it ends the work, or is counted and written to quarantine.jsonl",

@@ -18,8 +18,9 @@ from alignite.data.template_renderer import TemplateRenderer
 from alignite.errors import ConfigError, TemplateError, TokenizerError
 from alignite.native.data import Preparer
 
+log = logging.getLogger("alignite")
+
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
-_log = logging.getLogger("alignite")
 _AGAIN = "get the model's files again"
 # Longer than any conversation: rendering and encoding for generation never cut.
 _UNBOUNDED = 1 << 30
@@ -59,11 +60,7 @@ class ChatTokenizer:
         path = resolve_model(folder, "tokenizer")
         file = path / "tokenizer.json"
         if not file.is_file():
-            raise TokenizerError(
-                "the model folder has no tokenizer.json",
-                where=str(path),
-                fix="save its fast tokenizer there: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
-            )
+            raise _no_tokenizer_json(path)
         settings = _read_json(path / "tokenizer_config.json")
         special = {name: _text(settings[name]) for name in _SPECIAL if settings.get(name)}
         tokenizer_json = file.read_bytes()
@@ -119,6 +116,7 @@ class ChatTokenizer:
             "max_row_bytes": config.max_row_bytes,
             "kinds": list(kinds),
             "shard": shard,
+            "tokenizer_backend": config.tokenizer_backend,
         }
         template = self.chat_template if config.apply_chat_template else None
         given = (self.tokenizer_json, template, dict(self.special_tokens), json.dumps(options))
@@ -131,11 +129,14 @@ class ChatTokenizer:
             if differs is None and not preparer.renders()[0]:
                 differs = "it does not compile there"
             if differs is not None:
-                _log.warning("%s: jinja2 renders the chat template, slower than the Rust engine would (%s)", self.folder, differs)
+                log.warning("%s: jinja2 renders the chat template, slower than the Rust engine would (%s)", self.folder, differs)
                 preparer = Preparer(*given, renderer, native=False)
         except (TemplateError, TokenizerError) as error:
             error.where = error.where or str(self.folder)
             raise
+        backend, reason = preparer.tokenizer_backend
+        if backend != config.tokenizer_backend and reason:
+            log.info("the tokenizers library makes the tokens of %s: %s", self.folder, reason)
         return preparer
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> str:
@@ -199,6 +200,23 @@ class ChatTokenizer:
                     where=str(self.folder),
                     fix="make tokenizer_config.json and config.json agree, or use the model's own tokenizer",
                 )
+
+
+def _no_tokenizer_json(folder: Path) -> TokenizerError:
+    """What to do about a folder that holds its vocabulary in another file."""
+    others = {
+        "tokenizer.model": "a SentencePiece vocabulary",
+        "tekken.json": "Mistral's vocabulary",
+        "*.tiktoken": "a tiktoken vocabulary",
+        "vocab.json": "a vocabulary without the rest of the tokenizer",
+    }
+    found = [f"{file.name} is {kind}" for name, kind in others.items() for file in sorted(folder.glob(name))]
+    return TokenizerError(
+        "the model folder has no tokenizer.json",
+        where=str(folder),
+        why=found[0] if found else None,
+        fix="save its fast tokenizer there: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
+    )
 
 
 def resolve_date(value: str | None) -> tuple[int, int, int]:

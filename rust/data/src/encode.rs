@@ -5,10 +5,10 @@ use crate::conversation::Message;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Context, Record};
 use crate::sample::Sample;
+use crate::tokenize::{Backend, Chosen, Tokens};
+use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use tokenizers::Tokenizer;
 
 pub use crate::sample::IGNORE;
 
@@ -41,10 +41,10 @@ pub struct Encoded {
 /// A row as tokens, before anything is cut.
 #[derive(Debug, Clone)]
 pub struct Whole {
-    /// What the tokenizer saw. Ranges are bytes of it; the end token of raw text lies one byte behind it.
+    /// What the tokenizer saw. The tokens are bytes of it; the end token of raw text lies one byte behind it.
     pub text: String,
     /// The tokens, in order.
-    pub tokens: Vec<Token>,
+    pub tokens: Tokens,
     /// The id where the token is scored, else [`IGNORE`]; never scored at the first token.
     pub labels: Vec<i32>,
     /// How much each token counts; empty when all count 1.
@@ -55,15 +55,6 @@ pub struct Whole {
     pub contents: Vec<(String, Range<usize>)>,
     /// As in [`Encoded`].
     pub control_text: bool,
-}
-
-/// One token and the bytes of the text that it stands for. Tokens that are parts of one character share its bytes.
-#[derive(Debug, Clone)]
-pub struct Token {
-    /// Its id.
-    pub id: u32,
-    /// Its bytes.
-    pub range: Range<usize>,
 }
 
 /// Why a row is left out.
@@ -83,14 +74,41 @@ pub enum Outcome {
 
 /// Encodes rows for one tokenizer and template.
 pub struct Encoder {
-    tokenizer: Tokenizer,
-    /// The same, but the text of a control token is text.
-    literal: Tokenizer,
-    control: Vec<(String, u32)>,
+    tokenizer: Chosen,
+    control: Control,
     chat: Option<Chat>,
     eos: Option<u32>,
     pub(crate) max_length: usize,
     split: bool,
+}
+
+/// The control tokens: texts and ids, and one automaton that finds them all, of two at one place the longer.
+struct Control {
+    tokens: Vec<(String, u32)>,
+    automaton: AhoCorasick,
+}
+
+impl Control {
+    fn new(library: &tokenizers::Tokenizer) -> Result<Self> {
+        let added = library.get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special && !token.content.is_empty());
+        let mut tokens: Vec<(String, u32)> = special.map(|(&id, token)| (token.content.clone(), id)).collect();
+        tokens.sort();
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(tokens.iter().map(|(text, _)| text))
+            .map_err(|error| Error::new(Kind::Tokenizer, "the special tokens cannot be searched for").because(error))?;
+        Ok(Self { tokens, automaton })
+    }
+
+    fn is_in(&self, text: &str) -> bool {
+        self.automaton.is_match(text)
+    }
+
+    /// Where they stand in a text, and which they are.
+    fn find<'a, 't>(&'a self, text: &'t str) -> impl Iterator<Item = (Range<usize>, &'a (String, u32))> {
+        self.automaton.find_iter(text).map(|found| (found.range(), &self.tokens[found.pattern()]))
+    }
 }
 
 /// Why a row is left out that has control tokens where they cannot be kept as text.
@@ -103,47 +121,38 @@ impl From<Kept<Encoded>> for Outcome {
 }
 
 impl Encoder {
-    /// An encoder of a tokenizer.json; without a `chat` rows are raw text, and `eos_token` ends them. With
-    /// `split` rows longer than the longest length stay whole, for the packer to split.
+    /// An encoder of a tokenizer.json by a backend as in [`Chosen::new`]; without a `chat` rows are raw text, and
+    /// `eos_token` ends them. With `split` rows longer than the longest length stay whole, for the packer to split.
     ///
     /// # Errors
     /// The tokenizer cannot be read, or has no such token.
     pub fn new(
         tokenizer_json: &[u8],
+        backend: &str,
         chat: impl FnOnce(Vec<String>) -> Result<Option<Chat>>,
         eos_token: Option<&str>,
         max_length: usize,
         split: bool,
     ) -> Result<Self> {
-        let bad = |why: String| {
-            Error::new(Kind::Tokenizer, "tokenizer.json cannot be used").because(why).fix("get the model's files again")
-        };
-        let read = catch_unwind(|| Tokenizer::from_bytes(tokenizer_json))
-            .map_err(|_| bad("it breaks the tokenizers library".into()))?;
-        let mut tokenizer = read.map_err(|error| bad(error.to_string()))?;
-        tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|error| bad(error.to_string()))?;
-        // It adds control tokens, which templates write themselves, and may trim offsets, which masks are made of.
-        tokenizer.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
-        let mut control: Vec<(String, u32)> = tokenizer
-            .get_added_tokens_decoder()
-            .iter()
-            .filter(|(_, token)| token.special && !token.content.is_empty())
-            .map(|(&id, token)| (token.content.clone(), id))
-            .collect();
-        control.sort();
-        let eos = match eos_token {
-            None => None,
-            Some(token) => Some(
-                tokenizer
-                    .token_to_id(token)
-                    .ok_or_else(|| bad(format!("it has no token {token:?}, the model's eos_token")))?,
-            ),
-        };
-        let mut literal = tokenizer.clone();
-        literal.set_encode_special_tokens(true);
-        let chat = chat(control.iter().map(|(text, _)| text.clone()).collect())?;
-        Ok(Self { tokenizer, literal, control, chat, eos, max_length, split })
+        let tokenizer = Chosen::new(tokenizer_json, backend)?;
+        let library = tokenizer.reference().library();
+        let eos = eos_token.map(|token| {
+            library.token_to_id(token).ok_or_else(|| {
+                Error::new(Kind::Tokenizer, "tokenizer.json cannot be used")
+                    .because(format!("it has no token {token:?}, the model's eos_token"))
+                    .fix("get the model's files again")
+            })
+        });
+        let eos = eos.transpose()?;
+        let control = Control::new(library)?;
+        let chat = chat(control.tokens.iter().map(|(text, _)| text.clone()).collect())?;
+        Ok(Self { tokenizer, control, chat, eos, max_length, split })
+    }
+
+    /// What makes the tokens.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Chosen {
+        &self.tokenizer
     }
 
     /// The renderer of conversations.
@@ -157,7 +166,13 @@ impl Encoder {
     /// # Errors
     /// The tokenizer fails.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>> {
-        Ok(encode(&self.tokenizer, text)?.get_ids().to_vec())
+        let mut tokens = Tokens::default();
+        match self.tokenizer.encode(text, false, &mut tokens) {
+            // There is no more to make again than this text.
+            Err(error) if error.kind == Kind::Backend => self.tokenizer.encode(text, false, &mut tokens)?,
+            other => other?,
+        }
+        Ok(tokens.ids)
     }
 
     /// The text of ids.
@@ -166,6 +181,8 @@ impl Encoder {
     /// The tokenizer fails.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
         self.tokenizer
+            .reference()
+            .library()
             .decode(ids, skip_special_tokens)
             .map_err(|error| Error::new(Kind::Tokenizer, "ids cannot be decoded").because(error))
     }
@@ -179,8 +196,9 @@ impl Encoder {
             Record::Conversation(_) | Record::Text(_) => {
                 let kept = self.whole(record)?.and_then(|whole| {
                     let (length, cut) = self.cut(&whole)?;
-                    let ids = whole.tokens[..length].iter().map(|token| token.id.cast_signed()).collect();
-                    let Whole { mut labels, mut weights, control_text, .. } = whole;
+                    let Whole { mut tokens, mut labels, mut weights, control_text, .. } = whole;
+                    tokens.ids.truncate(length);
+                    let ids = tokens.ids.into_iter().map(u32::cast_signed).collect();
                     labels.truncate(length);
                     weights.truncate(length);
                     let sample = Sample { weights, ..Sample::whole(ids, labels) };
@@ -238,7 +256,7 @@ impl Encoder {
             let cut = if tokens.len() <= self.max_length { Cut::Whole } else { Cut::Split };
             return if is_scored(labels) { Ok((tokens.len(), cut)) } else { Err(Left("no scored token")) };
         }
-        let turns = ends.iter().map(|&end| tokens.partition_point(|token| token.range.end <= end));
+        let turns = ends.iter().map(|&end| tokens.ending_by(end));
         let fitting = turns.filter(|&count| count <= self.max_length).max();
         match fitting.filter(|&count| is_scored(&labels[..count])) {
             Some(count) => Ok((count, Cut::AtTurn)),
@@ -258,35 +276,23 @@ impl Encoder {
                 _ => spans.push(range.clone()),
             }
         }
-        let mut found = Vec::new();
-        for span in spans {
-            for (token, _) in &self.control {
-                let places = whole.text[span.clone()].match_indices(token.as_str());
-                found.extend(places.map(|(at, _)| (span.start + at..span.start + at + token.len(), token.as_str())));
-            }
-        }
-        found.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
-        // Of two that overlap the first, and at one place the longer, is the one that a tokenizer would take.
-        let mut end = 0;
-        found.retain(|(range, _)| {
-            range.start >= end && {
-                end = range.end;
-                true
-            }
-        });
-        found
+        let in_span = |span: Range<usize>| {
+            let found = self.control.find(&whole.text[span.clone()]);
+            found.map(move |(range, (token, _))| (span.start + range.start..span.start + range.end, token.as_str()))
+        };
+        spans.into_iter().flat_map(in_span).collect()
     }
 
     /// Whether this id is a control token's.
     #[must_use]
     pub fn is_control(&self, id: u32) -> bool {
-        self.control.iter().any(|&(_, control)| control == id)
+        self.control.tokens.iter().any(|&(_, control)| control == id)
     }
 
     /// The text of one token, as the vocabulary has it.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
-        self.tokenizer.id_to_token(id)
+        self.tokenizer.reference().library().id_to_token(id)
     }
 
     fn conversation(&self, chat: &Chat, messages: &[Message], context: &Context) -> Result<Kept<Whole>> {
@@ -303,19 +309,22 @@ impl Encoder {
 
     /// The tokens of a rendered text, in whose contents control tokens are text, and whether there are any. None when
     /// this tokenizer cannot keep them as text.
-    pub(crate) fn tokens(&self, text: &str, contents: &[Range<usize>]) -> Result<Option<(Vec<Token>, bool)>> {
-        let control_text = contents.iter().any(|range| self.holds_control(&text[range.clone()]));
+    pub(crate) fn tokens(&self, text: &str, contents: &[Range<usize>]) -> Result<Option<(Tokens, bool)>> {
+        let control_text = contents.iter().any(|range| self.control.is_in(&text[range.clone()]));
         if control_text {
             return Ok(self.piecewise(text, contents)?.map(|tokens| (tokens, true)));
         }
-        Ok(Some((tokens_of(&encode(&self.tokenizer, text)?, 0), false)))
+        let mut tokens = Tokens::default();
+        self.tokenizer.encode(text, false, &mut tokens)?;
+        Ok(Some((tokens, false)))
     }
 
     /// The tokens of text that stands for itself, control tokens and all, and whether it holds any as text.
-    pub(crate) fn raw_tokens(&self, text: &str) -> Result<(Vec<Token>, bool)> {
-        let control_text = self.holds_control(text);
-        let tokenizer = if control_text { &self.literal } else { &self.tokenizer };
-        Ok((tokens_of(&encode(tokenizer, text)?, 0), control_text))
+    pub(crate) fn raw_tokens(&self, text: &str) -> Result<(Tokens, bool)> {
+        let control_text = self.control.is_in(text);
+        let mut tokens = Tokens::default();
+        self.tokenizer.encode(text, control_text, &mut tokens)?;
+        Ok((tokens, control_text))
     }
 
     /// The token that ends raw text.
@@ -332,7 +341,7 @@ impl Encoder {
         let eos = self.end_token()?;
         // The end token is one byte past the text, so that it lies inside the scored part.
         let scored = prompt.len()..text.len() + 1;
-        tokens.push(Token { id: eos, range: text.len()..text.len() + 1 });
+        tokens.push(eos, text.len()..text.len() + 1);
         let span = Span { range: scored.clone(), weight: 1.0 };
         let (labels, weights) = labels_of(&tokens, std::slice::from_ref(&span));
         let contents = vec![("prompt".into(), 0..prompt.len()), ("completion".into(), prompt.len()..text.len())];
@@ -343,60 +352,41 @@ impl Encoder {
     fn holds_hidden_control(&self, message: &Message) -> bool {
         message.fields.iter().any(|(name, value)| {
             !matches!(name.as_str(), "role" | "content")
-                && any_text(value, &|text| self.holds_control(text) || holds_marks(text))
+                && any_text(value, &|text| self.control.is_in(text) || holds_marks(text))
         })
-    }
-
-    /// The first control token of a text, and where it stands; of two at one place the longer.
-    fn first_control(&self, text: &str) -> Option<(usize, &(String, u32))> {
-        let places = self.control.iter().filter_map(|token| text.find(token.0.as_str()).map(|at| (at, token)));
-        places.min_by_key(|(at, token)| (*at, std::cmp::Reverse(token.0.len())))
-    }
-
-    fn holds_control(&self, text: &str) -> bool {
-        self.control.iter().any(|(token, _)| text.contains(token.as_str()))
     }
 
     /// Encode with the contents' control texts as text: the template's control tokens by their ids, what lies between
     /// by the literal tokenizer. None when the tokenizer does not work piece by piece.
-    fn piecewise(&self, text: &str, contents: &[Range<usize>]) -> Result<Option<Vec<Token>>> {
-        let mut tokens = Vec::new();
+    fn piecewise(&self, text: &str, contents: &[Range<usize>]) -> Result<Option<Tokens>> {
+        let mut tokens = Tokens::default();
+        let mut piece = Tokens::default();
+        let mut literal = |range: Range<usize>, tokens: &mut Tokens| {
+            if !range.is_empty() {
+                self.tokenizer.encode(&text[range.clone()], true, &mut piece)?;
+                tokens.append(&piece, range.start);
+            }
+            Ok::<_, Error>(())
+        };
         let mut plain_from = 0;
         let mut at = 0;
-        let mut contents = contents.iter().peekable();
-        while at < text.len() {
-            if let Some(content) = contents.peek()
-                && at >= content.start
-            {
-                at = at.max(content.end);
-                contents.next();
-                continue;
+        // What the template wrote: between the contents, and after the last.
+        for content in contents.iter().chain([&(text.len()..text.len())]) {
+            if at < content.start {
+                for (found, (_, id)) in self.control.find(&text[at..content.start]) {
+                    let (start, end) = (at + found.start, at + found.end);
+                    literal(plain_from..start, &mut tokens)?;
+                    tokens.push(*id, start..end);
+                    plain_from = end;
+                }
             }
-            let until = contents.peek().map_or(text.len(), |content| content.start);
-            let Some((start, (token, id))) = self.first_control(&text[at..until]) else {
-                at = until;
-                continue;
-            };
-            let start = at + start;
-            let length = token.len();
-            self.literal_piece(text, plain_from..start, &mut tokens)?;
-            tokens.push(Token { id: *id, range: start..start + length });
-            at = start + length;
-            plain_from = at;
+            at = at.max(content.end);
         }
-        self.literal_piece(text, plain_from..text.len(), &mut tokens)?;
+        literal(plain_from..text.len(), &mut tokens)?;
         // Tokens must cover the text: a tokenizer that adds a space before each piece, say, would not give these ids.
-        let covered: usize = tokens.iter().map(|token| token.range.len()).sum();
-        let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
-        let same = covered >= text.len() && self.decode(&ids, false)? == text;
+        let covered: usize = (0..tokens.len()).map(|index| tokens.range(index, text).len()).sum();
+        let same = covered >= text.len() && self.decode(&tokens.ids, false)? == text;
         Ok(same.then_some(tokens))
-    }
-
-    fn literal_piece(&self, text: &str, piece: Range<usize>, tokens: &mut Vec<Token>) -> Result<()> {
-        if !piece.is_empty() {
-            tokens.extend(tokens_of(&encode(&self.literal, &text[piece.clone()])?, piece.start));
-        }
-        Ok(())
     }
 }
 
@@ -406,28 +396,26 @@ fn needs_template() -> Error {
 }
 
 /// The id where a token lies wholly inside a scored span, else [`IGNORE`]; and the tokens' weights, if any is not 1.
-pub(crate) fn labels_of(tokens: &[Token], scored: &[Span]) -> (Vec<i32>, Vec<f32>) {
-    let mut spans = scored.iter().peekable();
+pub(crate) fn labels_of(tokens: &Tokens, scored: &[Span]) -> (Vec<i32>, Vec<f32>) {
+    let mut labels = vec![IGNORE; tokens.len()];
     let is_weighted = scored.iter().any(|span| span.weight != 1.0);
     let mut weights = vec![1.0; if is_weighted { tokens.len() } else { 0 }];
-    let mut label = |(index, token): (usize, &Token)| {
-        while spans.peek().is_some_and(|span| span.range.end <= token.range.start) {
-            spans.next();
+    let mut index = 0;
+    for Span { range, weight } in scored {
+        while index < tokens.len() && tokens.start(index) < range.start {
+            index += 1;
         }
-        let inside =
-            spans.peek().filter(|span| span.range.start <= token.range.start && token.range.end <= span.range.end);
-        // A row's first token has nothing before it to be predicted from.
-        match inside.filter(|_| !token.range.is_empty() && index > 0) {
-            Some(span) => {
+        while index < tokens.len() && tokens.end(index) <= range.end {
+            // A row's first token has nothing before it to be predicted from.
+            if index > 0 && tokens.start(index) < tokens.end(index) {
+                labels[index] = tokens.ids[index].cast_signed();
                 if is_weighted {
-                    weights[index] = span.weight;
+                    weights[index] = *weight;
                 }
-                token.id.cast_signed()
             }
-            None => IGNORE,
+            index += 1;
         }
-    };
-    let labels = tokens.iter().enumerate().map(&mut label).collect();
+    }
     (labels, weights)
 }
 
@@ -437,21 +425,5 @@ fn any_text(value: &Value, found: &dyn Fn(&str) -> bool) -> bool {
         Value::Array(items) => items.iter().any(|item| any_text(item, found)),
         Value::Object(map) => map.iter().any(|(key, item)| found(key) || any_text(item, found)),
         _ => false,
-    }
-}
-
-fn tokens_of(encoding: &tokenizers::Encoding, offset: usize) -> Vec<Token> {
-    let ids = encoding.get_ids().iter();
-    ids.zip(encoding.get_offsets())
-        .map(|(&id, &(start, end))| Token { id, range: start + offset..end + offset })
-        .collect()
-}
-
-fn encode(tokenizer: &Tokenizer, text: &str) -> Result<tokenizers::Encoding> {
-    // The library panics where its regular expressions give up; that is a bad row, not the end of the run.
-    match catch_unwind(AssertUnwindSafe(|| tokenizer.encode(text, false))) {
-        Ok(Ok(encoding)) => Ok(encoding),
-        Ok(Err(error)) => Err(Error::data("the tokenizer fails on this text").because(error)),
-        Err(_) => Err(Error::data("the tokenizer fails on this text").because("it panicked")),
     }
 }

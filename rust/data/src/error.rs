@@ -13,6 +13,8 @@ pub enum Kind {
     Mask,
     /// A tokenizer that cannot be loaded.
     Tokenizer,
+    /// The fast tokenizer backend was caught at a difference; the work is to be done again.
+    Backend,
     /// A limit of the machine: a file that cannot be opened or written.
     Resource,
     /// An argument out of range.

@@ -7,10 +7,11 @@
 
 use crate::chat::Span;
 use crate::conversation::Message;
-use crate::encode::{CONTROL, Cut, Encoded, Encoder, IGNORE, Kept, Left, Outcome, Token, labels_of};
+use crate::encode::{CONTROL, Cut, Encoded, Encoder, IGNORE, Kept, Left, Outcome, labels_of};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Context, Record, Step, Steps};
 use crate::sample::{Role, Sample, Segment};
+use crate::tokenize::Tokens;
 use std::ops::Range;
 
 /// What stands between two steps, in training as in search.
@@ -25,8 +26,9 @@ struct Reply<'a> {
 
 /// A prompt and one of its replies as tokens.
 struct Pair {
-    prompt: Vec<Token>,
-    reply: Vec<Token>,
+    prompt: Tokens,
+    /// Its ranges are bytes of the text of both.
+    reply: Tokens,
     /// Where the reply starts in the text of both.
     start: usize,
     text: String,
@@ -86,7 +88,7 @@ impl Encoder {
                     Ok(pair) => pair,
                     Err(left) => return Ok(Err(left)),
                 };
-                let ids = |tokens: &[Token]| tokens.iter().map(|token| token.id.cast_signed()).collect::<Vec<i32>>();
+                let ids = |tokens: &Tokens| tokens.ids.iter().map(|id| id.cast_signed()).collect::<Vec<i32>>();
                 let prompt_ids = ids(&pair.prompt);
                 if index == 0 {
                     let length = prompt_ids.len();
@@ -154,14 +156,12 @@ impl Encoder {
         let end = start + rendered.reply_text.len();
         let before: Vec<Range<usize>> = rendered.contents.iter().filter_map(|range| inside(range, 0, start)).collect();
         let after: Vec<Range<usize>> = rendered.contents.iter().filter_map(|range| inside(range, start, end)).collect();
-        let (Some((prompt, one)), Some((mut reply, two))) =
+        let (Some((prompt, one)), Some((reply, two))) =
             (self.tokens(&rendered.prompt_text, &before)?, self.tokens(&rendered.reply_text, &after)?)
         else {
             return Ok(Err(CONTROL));
         };
-        for token in &mut reply {
-            token.range = token.range.start + start..token.range.end + start;
-        }
+        let reply = moved(&reply, start);
         let text = rendered.prompt_text + &rendered.reply_text;
         Ok(Ok(scored(prompt, reply, start, text, &rendered.scored, one || two)))
     }
@@ -180,12 +180,10 @@ impl Encoder {
         };
         let after = alone(reply).ok_or_else(needs)?;
         let (prompt, one) = self.raw_tokens(&before)?;
-        let (mut reply, two) = self.raw_tokens(&after)?;
+        let (reply, two) = self.raw_tokens(&after)?;
         let (start, end) = (before.len(), before.len() + after.len());
-        for token in &mut reply {
-            token.range = token.range.start + start..token.range.end + start;
-        }
-        reply.push(Token { id: self.end_token()?, range: end..end + 1 });
+        let mut reply = moved(&reply, start);
+        reply.push(self.end_token()?, end..end + 1);
         let span = Span { range: start..end + 1, weight: 1.0 };
         Ok(scored(prompt, reply, start, before + &after, &[span], one || two))
     }
@@ -247,15 +245,14 @@ impl Encoder {
                 end += step.text.len() + SEPARATOR.len();
                 let Some(rating) = rating else { continue };
                 let byte = (base + last).saturating_sub(skipped + 1);
-                let token = pair.reply.partition_point(|token| token.range.end <= byte);
+                let token = pair.reply.ending_by(byte);
                 let label = labels.get_mut(pair.prompt.len() + token);
                 match label {
                     Some(label) if *label == IGNORE => *label = i32::from(*rating),
                     _ => return Ok(Err(Left("two steps end in one token"))),
                 }
             }
-            let ids: Vec<i32> =
-                pair.prompt.iter().chain(&pair.reply).map(|token| token.id.cast_signed()).collect();
+            let ids: Vec<i32> = pair.prompt.ids.iter().chain(&pair.reply.ids).map(|id| id.cast_signed()).collect();
             let mut sample = Sample::whole(ids, labels);
             sample.segments[0].role = Role::Steps;
             Ok(Ok(Encoded { sample, cut, control_text: pair.control_text }))
@@ -263,9 +260,18 @@ impl Encoder {
     }
 }
 
-fn scored(prompt: Vec<Token>, reply: Vec<Token>, start: usize, text: String, spans: &[Span], control_text: bool) -> Pair {
-    // The reply's first token has the prompt before it, so it is told as if the prompt's tokens stood there.
-    let all: Vec<Token> = std::iter::once(Token { id: 0, range: start..start }).chain(reply.iter().cloned()).collect();
+/// Tokens of a piece as those of the text that it is a piece of.
+fn moved(piece: &Tokens, start: usize) -> Tokens {
+    let mut tokens = Tokens::default();
+    tokens.append(piece, start);
+    tokens
+}
+
+fn scored(prompt: Tokens, reply: Tokens, start: usize, text: String, spans: &[Span], control_text: bool) -> Pair {
+    // The reply's first token has the prompt before it, so it is told as if a token of the prompt stood there.
+    let mut all = Tokens::default();
+    all.push(0, start..start);
+    all.append(&reply, 0);
     let (mut labels, mut weights) = labels_of(&all, spans);
     labels.remove(0);
     if !weights.is_empty() {

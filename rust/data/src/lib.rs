@@ -26,3 +26,4 @@ pub mod rows;
 pub mod source;
 pub mod survey;
 pub mod template;
+pub mod tokenize;

@@ -101,7 +101,10 @@ pub(crate) fn each_row<T: Send>(
         read.rows = chunk.lines.last().map_or(read.rows, |(spot, ..)| spot.id + 1);
         for (spot, made) in worker.work_on(chunk, &sources[source])? {
             match made {
-                Err(error) if !skip => return Err(bad_row(error, &spot.place)),
+                // Some are not the row's fault: an option that does not fit, a tokenizer that was caught at a difference.
+                Err(error) if !skip || matches!(error.kind, Kind::Usage | Kind::Backend | Kind::Interrupted) => {
+                    return Err(bad_row(error, &spot.place));
+                }
                 made => sink(spot, made)?,
             }
         }

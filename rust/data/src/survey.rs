@@ -122,7 +122,7 @@ fn look(encoder: &Encoder, format: &Format, row: &Map<String, Value>) -> Result<
 
 fn look_at(encoder: &Encoder, whole: Whole) -> Looked {
     let fate = encoder.cut(&whole);
-    let bytes: Vec<u8> = whole.tokens.iter().flat_map(|token| token.id.to_le_bytes()).collect();
+    let bytes: Vec<u8> = whole.tokens.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
     let control = match fate {
         Ok(_) if whole.control_text => {
             encoder.control_texts(&whole).into_iter().map(|(_, token)| token.to_owned()).collect()

@@ -14,6 +14,7 @@ use alignite_data::source::json::parse;
 use alignite_data::source::Source;
 use alignite_data::survey::Wanted;
 use alignite_data::template::{RenderOptions, Renderer};
+use alignite_data::tokenize::{Backend, Tokens};
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -237,6 +238,12 @@ impl Preparer {
     fn renders(&self) -> (bool, u64) {
         let template = self.inner.encoder().chat().map(|chat| chat.template());
         template.map_or((true, 0), |template| (template.is_native(), template.outside_count()))
+
+    /// What makes the tokens, "fast" or "reference", and for the reference why it is used.
+    #[getter]
+    fn tokenizer_backend(&self) -> (&'static str, Option<String>) {
+        let (name, reason) = self.inner.encoder().tokenizer().name();
+        (name, reason.map(str::to_owned))
     }
 
     /// Ids of a text as it stands; the text of a control token becomes that token.
@@ -244,6 +251,25 @@ impl Preparer {
     fn ids<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let ids = detached(py, || self.inner.encoder().ids(text))?.map_err(|error| from_data(py, &error))?;
         Ok(ids.into_iter().map(i64::from).collect::<Vec<_>>().into_pyarray(py))
+    }
+
+    /// Tokens of a text as (ids, ends), two int64 arrays; `ends` are the bytes that each token's characters end before.
+    ///
+    /// With `literal` the text of a special token is text.
+    #[pyo3(signature = (text, literal=false) -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]")]
+    #[allow(clippy::type_complexity)]
+    fn tokens<'py>(
+        &self,
+        py: Python<'py>,
+        text: &str,
+        literal: bool,
+    ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>)> {
+        let mut tokens = Tokens::default();
+        let made = detached(py, || self.inner.encoder().tokenizer().encode(text, literal, &mut tokens))?;
+        made.map_err(|error| from_data(py, &error))?;
+        let ends = (0..tokens.len()).map(|index| tokens.range(index, text).end as i64).collect::<Vec<_>>();
+        let ids = tokens.ids.iter().copied().map(i64::from).collect::<Vec<_>>();
+        Ok((ids.into_pyarray(py), ends.into_pyarray(py)))
     }
 
     /// The text of ids.

@@ -34,7 +34,7 @@ pub fn from_data(py: Python<'_>, error: &Error) -> PyErr {
         Kind::Data => "DataError",
         Kind::Template => "TemplateError",
         Kind::Mask => "MaskError",
-        Kind::Tokenizer => "TokenizerError",
+        Kind::Tokenizer | Kind::Backend => "TokenizerError",
         Kind::Resource => "ResourceError",
         Kind::Usage => "UsageError",
     };

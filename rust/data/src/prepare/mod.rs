@@ -100,6 +100,7 @@ impl Preparer {
         };
         let encoder = Encoder::new(
             tokenizer_json,
+            &options.tokenizer_backend,
             make_chat,
             options.eos_token.as_deref(),
             options.max_length,

@@ -38,9 +38,23 @@ pub struct Options {
     /// Make every `of`-th block only, counted from `number`: (number, of).
     #[serde(default, skip_serializing)]
     pub shard: Option<(u64, u64)>,
+    /// Bytes after which a new file of the set is begun.
+    #[serde(default = "part_bytes", skip_serializing)]
+    pub part_bytes: usize,
+    /// "auto", "reference" or "fast": what makes the tokens. Does not change the result.
+    #[serde(default = "auto", skip_serializing)]
+    pub tokenizer_backend: String,
     /// Threads; 0 means all cores. Does not change the result.
     #[serde(default, skip_serializing)]
     pub num_threads: usize,
+}
+
+fn part_bytes() -> usize {
+    512 << 20
+}
+
+fn auto() -> String {
+    "auto".into()
 }
 
 fn max_row_bytes() -> usize {

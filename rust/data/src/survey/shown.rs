@@ -76,8 +76,8 @@ impl Shown {
         };
         let scored = |labels: &[i32]| labels.iter().filter(|&&label| label != IGNORE).count();
         let turn = |(role, range): &(String, Range<usize>)| {
-            let start = whole.tokens.partition_point(|token| token.range.end <= range.start);
-            let stop = whole.tokens.partition_point(|token| token.range.start < range.end);
+            let start = whole.tokens.ending_by(range.start);
+            let stop = whole.tokens.starting_before(range.end);
             Turn { role: role.clone(), start, stop: stop.max(start) }
         };
         Self {
@@ -139,22 +139,20 @@ fn pieces(encoder: &Encoder, whole: &Whole, kept: usize) -> Vec<Piece> {
     let mut done = 0;
     let mut first = 0;
     while first < tokens.len() {
-        let mut range = tokens[first].range.clone();
+        let mut range = tokens.range(first, text);
         let mut next = first + 1;
         let mut is_broken = range.start < done;
-        while let Some(token) = tokens.get(next)
-            && (token.range.start < range.end || !text.is_char_boundary(range.end.min(text.len())))
-        {
+        while next < tokens.len() && tokens.range(next, text).start < range.end {
             // A cut through a character leaves two halves, of which neither can be shown.
             if next == kept {
                 is_broken = true;
                 break;
             }
-            range.end = range.end.max(token.range.end);
+            range.end = range.end.max(tokens.range(next, text).end);
             next += 1;
         }
         left_out(done, range.start, first, &mut pieces);
-        let ids: Vec<u32> = tokens[first..next].iter().map(|token| token.id).collect();
+        let ids = tokens.ids[first..next].to_vec();
         let is_control = ids.len() == 1 && encoder.is_control(ids[0]);
         let shown = match text.get(range.clone()) {
             _ if is_broken => "\u{FFFD}".into(),
