@@ -4,18 +4,22 @@
 //! windows -> [`prepare`] an Arrow file -> [`prepared`] batches, read in the [`order`] of an epoch. [`survey`] goes the
 //! same way up to the windows and tells what it saw.
 
+pub mod batching;
 pub mod chat;
 pub mod conversation;
 pub mod encode;
 pub mod error;
 pub mod gguf_tokenizer;
 mod mapped;
+pub mod mixture;
 pub mod order;
 pub mod pack;
 pub mod prepare;
 pub mod prepared;
 pub mod record;
+pub mod reservoir;
 pub mod rows;
 pub mod source;
+pub mod stages;
 pub mod survey;
 pub mod template;
