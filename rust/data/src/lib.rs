@@ -4,6 +4,7 @@
 //! windows -> [`prepare`] an Arrow file -> [`prepared`] batches, read in the [`order`] of an epoch. [`survey`] goes the
 //! same way up to the windows and tells what it saw.
 
+pub mod batching;
 pub mod chat;
 pub mod clean;
 pub mod conversation;
@@ -15,6 +16,7 @@ mod feedback;
 pub mod formats;
 pub mod gguf_tokenizer;
 mod mapped;
+pub mod mixture;
 pub mod order;
 pub mod pack;
 pub mod prepare;
@@ -22,8 +24,10 @@ pub mod prepared;
 pub mod preprocess;
 pub mod record;
 pub mod sample;
+pub mod reservoir;
 pub mod rows;
 pub mod source;
+pub mod stages;
 pub mod survey;
 pub mod template;
 pub mod tokenize;

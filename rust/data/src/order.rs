@@ -42,6 +42,19 @@ impl Permutation {
         }
     }
 
+    /// The position of `item`, which must be below `len`: the inverse of [`Permutation::get`].
+    #[must_use]
+    pub fn position(&self, item: u64) -> u64 {
+        debug_assert!(item < self.len);
+        let mut value = item;
+        loop {
+            value = self.step_back(value);
+            if value < self.len {
+                return value;
+            }
+        }
+    }
+
     // Two halves of unequal width keep the domain below 2n instead of 4n, so that few walks are needed: odd rounds
     // change the left half, even rounds the right one.
     fn step(&self, value: u64) -> u64 {
@@ -58,10 +71,31 @@ impl Permutation {
         }
         (left << self.right_bits) | right
     }
+
+    fn step_back(&self, value: u64) -> u64 {
+        let left_mask = (1u64 << self.left_bits) - 1;
+        let right_mask = (1u64 << self.right_bits) - 1;
+        let mut left = value >> self.right_bits;
+        let mut right = value & right_mask;
+        for (round, key) in self.keys.iter().enumerate().rev() {
+            if round % 2 == 0 {
+                right ^= mix(left ^ key) & right_mask;
+            } else {
+                left ^= mix(right ^ key) & left_mask;
+            }
+        }
+        (left << self.right_bits) | right
+    }
+}
+
+/// A random number that depends on the seed and a counter alone.
+#[must_use]
+pub fn random(seed: u64, counter: u64) -> u64 {
+    mix(mix(seed.wrapping_add(0x9E37_79B9_7F4A_7C15)) ^ mix(counter.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
 }
 
 /// The finalizer of splitmix64.
-fn mix(mut x: u64) -> u64 {
+pub(crate) fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
@@ -80,6 +114,7 @@ mod tests {
             for position in 0..len {
                 let item = usize::try_from(order.get(position)).unwrap();
                 prop_assert!(!std::mem::replace(&mut seen[item], true));
+                prop_assert_eq!(order.position(item as u64), position);
             }
         }
     }
