@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from alignite.data.instruct import FewShot, PromptTemplate, TaskSource, TemplateSet
 from alignite.data.prepare import prepare_sft
 from alignite.data.prepared import PreparedSet
 from alignite.data.survey import Preview, preview
 from alignite.data.tokenizer import ChatTokenizer
 
-__all__ = ["ChatTokenizer", "PreparedSet", "Preview", "prepare_sft", "preview"]
+__all__ = [
+    "ChatTokenizer",
+    "FewShot",
+    "PreparedSet",
+    "Preview",
+    "PromptTemplate",
+    "TaskSource",
+    "TemplateSet",
+    "prepare_sft",
+    "preview",
+]

@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod encode;
 pub mod error;
 pub mod gguf_tokenizer;
+pub mod instruct;
 mod mapped;
 pub mod order;
 pub mod pack;

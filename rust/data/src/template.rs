@@ -5,7 +5,7 @@
 //! output bytes.
 
 mod functions;
-mod limits;
+pub(crate) mod limits;
 
 use crate::error::{Error, Kind, Result};
 use minijinja::syntax::SyntaxConfig;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 
-const FUEL: u64 = 5_000_000;
+pub(crate) const FUEL: u64 = 5_000_000;
 const MAX_OUTPUT: usize = 32 << 20;
 
 /// Marks around what `{% generation %}` holds; see [`Template::render_marked`].
@@ -111,7 +111,8 @@ impl Template {
     }
 }
 
-struct Capped(Vec<u8>);
+/// Output that may not grow past a limit.
+pub(crate) struct Capped(pub(crate) Vec<u8>);
 
 impl Write for Capped {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -23,7 +23,7 @@ fn options(py: Python<'_>, json: &str) -> PyResult<prepare::Options> {
 /// Turns rows into ids, labels and prepared sets, for one model's tokenizer and chat template.
 #[pyclass(frozen, module = "alignite._core")]
 pub struct Preparer {
-    inner: prepare::Preparer,
+    pub(crate) inner: prepare::Preparer,
 }
 
 #[pymethods]

@@ -2,6 +2,7 @@
 mod data;
 mod errors;
 mod gguf;
+mod instruct;
 
 use pyo3::prelude::*;
 
@@ -15,4 +16,6 @@ mod _core {
     use super::data::{PreparedSet, Preparer, shuffled};
     #[pymodule_export]
     use super::gguf::{Gguf, gguf_tokenizer_json};
+    #[pymodule_export]
+    use super::instruct::{Instances, PromptTemplate, TemplateSet};
 }
