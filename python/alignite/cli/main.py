@@ -18,6 +18,7 @@ COMMANDS = {
     "prepare": "turn data sets of any format into packed token windows",
     "export": "write a prepared set as Parquet or for Megatron",
     "preview": "show what a model would be trained on, token by token",
+    "instruct": "turn labelled rows into instructions by templates, with demonstrations",
     "check": "try a run without leaving anything behind",
     "generate": "answer prompts with a model",
     "report": "write one HTML page about a run, or about several side by side",

@@ -145,6 +145,31 @@ class ImportGgufConfig(Options):
 
 
 @config_class
+class InstructConfig(Options):
+    """Options of ``alignite instruct``."""
+
+    task: str | None = option(default=None, help="YAML file of the task: its data, templates, styles and few_shot")
+    output: str | None = option(default=None, help="JSONL file to write or replace")
+    model: str | None = option(
+        default=None, help="model whose tokenizer counts few_shot's tokens: a folder, or org/name[@revision] of the hub"
+    )
+    seed: int = option(default=0, help="seed of everything that is drawn")
+    max_examples: int = option(default=0, help="stop after this many instances; 0 means all")
+    on_bad_row: str = option(default="error", help="what a malformed row does", choices=("error", "skip"))
+    num_threads: int = option(default=0, help="CPU threads; 0 means all cores")
+
+    def validate(self) -> None:
+        super().validate()
+        for name, most in (("seed", 2**63 - 1), ("max_examples", 2**63 - 1), ("num_threads", 4096)):
+            check_bound(name, getattr(self, name), 0, True)
+            if getattr(self, name) > most:
+                raise ConfigError(f"{name} is {getattr(self, name)}", fix=f"it must be at most {most}")
+        # The file is replaced, and must be none that holds something else.
+        if self.output is not None and not self.output.endswith(".jsonl"):
+            raise ConfigError(f"output is {self.output!r}", fix="it must end with .jsonl: the file is replaced")
+
+
+@config_class
 class ReportConfig(Options):
     """Options of ``alignite report``."""
 

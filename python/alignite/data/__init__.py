@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alignite.data.instruct import FewShot, PromptTemplate, TaskSource, TemplateSet
 from alignite.data.prepare import merge_shards, prepare, prepare_sft
 from alignite.data.prepared import ROLES, Origins, PreparedSet
 from alignite.data.preprocessor import Preprocessor
@@ -11,10 +12,14 @@ from alignite.data.tokenizer import ChatTokenizer
 __all__ = [
     "ROLES",
     "ChatTokenizer",
+    "FewShot",
     "Origins",
     "PreparedSet",
     "Preprocessor",
     "Preview",
+    "PromptTemplate",
+    "TaskSource",
+    "TemplateSet",
     "merge_shards",
     "prepare",
     "prepare_sft",

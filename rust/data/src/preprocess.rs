@@ -95,7 +95,7 @@ impl Preparer {
             let (mut items, _): (Vec<Item>, Vec<_>) = used.into_iter().unzip();
             let (mut windows, mut start) = (Vec::new(), 0);
             for chunk in items.chunks(crate::prepare::PACKING_WINDOW) {
-                let (mut packed, _) = self.packing().windows(chunk);
+                let (mut packed, _) = self.packing().windows(chunk)?;
                 packed.iter_mut().flatten().for_each(|piece| piece.item += start);
                 windows.append(&mut packed);
                 start += chunk.len();

@@ -5,7 +5,7 @@
 //! output bytes. What this engine cannot render, jinja2 does, in a process of its own: see [`Renderer`].
 
 mod functions;
-mod limits;
+pub(crate) mod limits;
 mod methods;
 mod rewrite;
 mod values;
@@ -26,6 +26,8 @@ pub(crate) use values::{REASONING, is_space};
 /// Steps that a render may take, of a conversation of at most [`FEW`] messages without many tools, and of others.
 const FUEL: [u64; 2] = [500_000, 5_000_000];
 const FEW: usize = 100;
+/// Steps that an instruction template may take.
+pub(crate) const INSTRUCT_FUEL: u64 = 5_000_000;
 const MAX_OUTPUT: usize = 32 << 20;
 /// What transformers ends a message with to find where it stops; the space tells whether the template trims.
 const CONTINUE: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
@@ -393,7 +395,8 @@ fn environment(source: String, date: (i32, u32, u32)) -> Result<Environment<'sta
     Ok(env)
 }
 
-struct Capped(Vec<u8>);
+/// Output that may not grow past a limit.
+pub(crate) struct Capped(pub(crate) Vec<u8>);
 
 impl Write for Capped {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -58,7 +58,7 @@ impl Sources {
 /// Turns rows into ids, labels and prepared sets, for one model's tokenizer and chat template.
 #[pyclass(frozen, module = "alignite._core")]
 pub struct Preparer {
-    inner: prepare::Preparer,
+    pub(crate) inner: prepare::Preparer,
 }
 
 #[pymethods]

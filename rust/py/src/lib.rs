@@ -5,6 +5,7 @@ mod convert;
 mod data;
 mod errors;
 mod gguf;
+mod instruct;
 mod prepared;
 mod source;
 
@@ -26,6 +27,8 @@ mod _core {
     use super::data::{Preparer, Sources};
     #[pymodule_export]
     use super::gguf::{Gguf, gguf_tokenizer_json};
+    #[pymodule_export]
+    use super::instruct::{Instances, PromptTemplate, TemplateSet};
     #[pymodule_export]
     use super::prepared::{PreparedSet, merge_prepared, shuffled};
     #[pymodule_export]

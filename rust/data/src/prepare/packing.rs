@@ -1,40 +1,46 @@
 //! Which samples share a window.
 
-use crate::error::{Error, Kind, Result};
-use crate::pack::best_fit_decreasing;
+use crate::error::Result;
+use crate::pack::{Strategy, pack};
 use crate::prepared::block::{Item, Piece};
+use crate::sample::IGNORE;
 
 /// How samples share windows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Packing {
-    pub(crate) bfd: bool,
+    strategy: Strategy,
     pub(crate) max_length: usize,
 }
 
 impl Packing {
     pub(super) fn new(name: &str, max_length: usize) -> Result<Self> {
-        match name {
-            "none" => Ok(Self { bfd: false, max_length }),
-            "bfd" => Ok(Self { bfd: true, max_length }),
-            _ => Err(Error::new(Kind::Usage, "packing is none, bfd, bfd_split or wrapped")),
-        }
+        Ok(Self { strategy: name.parse()?, max_length })
     }
 
     /// Whether rows that are longer than a window are split instead of cut.
     pub(super) fn splits(self) -> bool {
-        false
+        matches!(self.strategy, Strategy::BfdSplit | Strategy::Wrapped)
+    }
+
+    /// The windows of samples of these lengths, each as pieces.
+    pub(crate) fn pack(self, lengths: &[usize]) -> Result<Vec<Vec<Piece>>> {
+        let lengths: Vec<u32> = lengths.iter().map(|&length| u32::try_from(length).unwrap_or(u32::MAX)).collect();
+        let packs = pack(&lengths, u32::try_from(self.max_length).unwrap_or(u32::MAX), self.strategy)?;
+        let piece = |piece: &crate::pack::Piece| {
+            let start = piece.start as usize;
+            Piece { item: usize::try_from(piece.row).unwrap_or(usize::MAX), tokens: start..start + piece.length as usize }
+        };
+        Ok(packs.windows().map(|window| window.iter().map(piece).collect()).collect())
     }
 
     /// The windows of these samples, and how many scored tokens lose their label as the first of a piece.
-    pub(crate) fn windows(self, items: &[Item]) -> (Vec<Vec<Piece>>, u64) {
+    pub(crate) fn windows(self, items: &[Item]) -> Result<(Vec<Vec<Piece>>, u64)> {
         let lengths: Vec<usize> = items.iter().map(|item| item.sample.len()).collect();
-        let whole = |item: usize| Piece { item, tokens: 0..lengths[item] };
-        let windows = if self.bfd {
-            let bins = best_fit_decreasing(&lengths, self.max_length);
-            bins.into_iter().map(|rows| rows.into_iter().map(whole).collect()).collect()
-        } else {
-            (0..lengths.len()).map(|item| vec![whole(item)]).collect()
+        let windows = self.pack(&lengths)?;
+        let is_lost = |piece: &&Piece| {
+            piece.tokens.start > 0 && items[piece.item].sample.labels[piece.tokens.start] != IGNORE
         };
-        (windows, 0)
+        let lost = windows.iter().flatten().filter(is_lost).count() as u64;
+        Ok((windows, lost))
     }
 }

@@ -105,7 +105,7 @@ impl<'a> Writer<'a> {
         if block.items.is_empty() {
             return Ok(());
         }
-        let (windows, lost) = self.packing.windows(&block.items);
+        let (windows, lost) = self.packing.windows(&block.items)?;
         let (batch, held) = record_batch(&block.items, &windows)?;
         self.written.lost_labels += lost;
         held.into_iter().for_each(|window| self.written.window(window));

@@ -8,7 +8,7 @@ const MAX_CHAIN: usize = 500;
 const MAX_NESTING: usize = 60;
 
 /// Refuse what could overflow the parser's stack, by a scan that does not recurse.
-pub(super) fn check(source: &str) -> Result<()> {
+pub(crate) fn check(source: &str) -> Result<()> {
     let refuse = |why: String| Err(Error::new(Kind::Template, "the chat template is refused").because(why));
     if source.len() > MAX_SOURCE {
         return refuse(format!("it is {} bytes long, the limit is {MAX_SOURCE}", source.len()));
