@@ -75,7 +75,7 @@ class ConvertConfig(Options):
     data: list[str] = option(default=[], help="files to convert (JSONL, JSONL.gz), globs, or org/name[:[config:]split]")
     to: str | None = option(
         default=None,
-        help="format to write: messages, sharegpt, alpaca, prompt-completion, preference, unpaired, stepwise, ranked or hh",
+        help="what to write: messages, sharegpt, alpaca, prompt-completion, preference, unpaired, stepwise, ranked, hh",
     )
     output: str | None = option(default=None, help="new file to write, .jsonl or .jsonl.gz")
     format: str | None = option(default=None, help="format of the data; default: told from its first rows")
