@@ -23,6 +23,7 @@ CONFIGS = {
     "sft": config.SFTConfig,
     "preview": config.PreviewConfig,
     "instruct": config.InstructConfig,
+    "convert": config.ConvertConfig,
     "check": config.SFTConfig,
     "generate": config.GenerateConfig,
     "report": config.ReportConfig,

@@ -33,7 +33,7 @@ DATA_FAULTS: dict[str, tuple[bytes | str, str]] = {
     "malformed row": (GOOD + '{"prompt": "a", "completion"\n', "rows.jsonl:2"),
     "row that is no object": (GOOD + "[1]\n", "rows.jsonl:2"),
     "missing column": (GOOD + '{"prompt": "a", "answer": "b"}\n', "rows.jsonl:2"),
-    "columns of no format": ('{"text": "a"}\n', "rows.jsonl:1"),
+    "columns of no format": ('{"left": "a"}\n', "rows.jsonl:1"),
     "not UTF-8": (GOOD.encode() + b'{"prompt": "\xff", "completion": "b"}\n', "rows.jsonl:2"),
     "unknown role": ('{"messages": [{"role": "robot", "content": "x"}]}\n', "rows.jsonl:1"),
     "content of a wrong type": ('{"messages": [{"role": "user", "content": 5}]}\n', "rows.jsonl:1"),

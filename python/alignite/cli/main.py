@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "write a prepared set as Parquet or for Megatron",
     "preview": "show what a model would be trained on, token by token",
     "instruct": "turn labelled rows into instructions by templates, with demonstrations",
+    "convert": "write data of one format in another",
     "check": "try a run without leaving anything behind",
     "generate": "answer prompts with a model",
     "report": "write one HTML page about a run, or about several side by side",

@@ -8,6 +8,7 @@ checked here, once.
 from __future__ import annotations
 
 from alignite.config.commands import (
+    ConvertConfig,
     DoctorConfig,
     ExportConfig,
     GenerateConfig,
@@ -23,6 +24,7 @@ from alignite.config.options import Options, coerce, config_class, option, unkno
 from alignite.config.training import SFTConfig, TrainingConfig
 
 __all__ = [
+    "ConvertConfig",
     "DataOptions",
     "DoctorConfig",
     "ExportConfig",

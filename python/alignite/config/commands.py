@@ -126,6 +126,49 @@ class ExportConfig(Options):
 
 
 @config_class
+class ConvertConfig(Options):
+    """Options of ``alignite convert``."""
+
+    data: list[str] = option(default=[], help="files to convert (JSONL, JSONL.gz), globs, or org/name[:[config:]split]")
+    to: str | None = option(
+        default=None,
+        help="what to write: messages, sharegpt, alpaca, prompt-completion, preference, unpaired, stepwise, ranked, hh",
+    )
+    output: str | None = option(default=None, help="new file to write, .jsonl or .jsonl.gz")
+    format: str | None = option(default=None, help="format of the data; default: told from its first rows")
+    columns: list[str] = option(default=[], help="columns by other names, as NAME=COLUMN: prompt=question")
+    form: str = option(
+        default="auto",
+        help="how prompts and replies are written where both are possible; auto as the row had them",
+        choices=("auto", "text", "messages"),
+    )
+    pairs: str = option(
+        default="all", help="pairs of a ranking that become preferences; never ties", choices=("all", "best-worst")
+    )
+    on_bad_row: str = option(
+        default="error", help="what a row does that cannot be converted", choices=("error", "skip")
+    )
+
+    def validate(self) -> None:
+        super().validate()
+        self.column_names()
+        if self.output is not None and not self.output.endswith((".jsonl", ".jsonl.gz")):
+            raise ConfigError(f"output is {self.output!r}", fix="it must end in .jsonl or .jsonl.gz")
+
+    def column_names(self) -> dict[str, str]:
+        """``columns`` as a mapping: by a format's name for a column, the column's own name."""
+        names: dict[str, str] = {}
+        for text in self.columns:
+            name, _, column = text.partition("=")
+            if not name or not column or name in names:
+                raise ConfigError(
+                    f"columns has {text!r}", fix="write NAME=COLUMN, each name once: prompt=question completion=answer"
+                )
+            names[name] = column
+        return names
+
+
+@config_class
 class MergeConfig(Options):
     """Options of ``alignite merge``."""
 

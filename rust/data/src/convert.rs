@@ -15,6 +15,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+type Row = Map<String, Value>;
+
 /// Rows that the format is told from.
 const SAMPLE: usize = 100;
 /// Rows between two looks at the caller.
@@ -58,7 +60,7 @@ struct Work<'a> {
     target: Target,
     format: Option<Format>,
     /// Rows that came before the format was told.
-    waiting: Vec<(String, Result<Map<String, Value>>)>,
+    waiting: Vec<(String, Result<Row>)>,
     report: Report,
     sink: &'a mut dyn FnMut(Value) -> Result<()>,
 }
@@ -176,8 +178,7 @@ impl Work<'_> {
     /// Tell the format from the rows that wait, and convert them.
     fn begin(&mut self) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
-        let sample: Vec<Map<String, Value>> =
-            waiting.iter().filter_map(|(_, row)| row.as_ref().ok().cloned()).collect();
+        let sample: Vec<Row> = waiting.iter().filter_map(|(_, row)| row.as_ref().ok().cloned()).collect();
         if self.format.is_none() && !sample.is_empty() {
             let format = Format::choose(&sample, self.options.format.as_deref(), &self.options.columns);
             let format = format.map_err(|error| error.at(waiting[0].0.clone()))?;
@@ -187,7 +188,7 @@ impl Work<'_> {
         waiting.into_iter().try_for_each(|(place, row)| self.take(place, row))
     }
 
-    fn take(&mut self, place: String, row: Result<Map<String, Value>>) -> Result<()> {
+    fn take(&mut self, place: String, row: Result<Row>) -> Result<()> {
         match row.and_then(|row| self.converted(&row)) {
             Ok((rows, lost)) => {
                 for name in lost {
@@ -214,7 +215,7 @@ impl Work<'_> {
     }
 
     /// What a row is written as, and the names of what is lost of it, each once.
-    fn converted(&self, row: &Map<String, Value>) -> Result<(Vec<Map<String, Value>>, Vec<String>)> {
+    fn converted(&self, row: &Row) -> Result<(Vec<Row>, Vec<String>)> {
         let Some(format) = &self.format else { return Ok((Vec::new(), Vec::new())) };
         let mut rows = Vec::new();
         let mut lost: Vec<String> = format.unused_in(row).map(|name| format!("column {name}")).collect();

@@ -250,7 +250,7 @@ def test_what_preparing_cannot_read_a_preview_cannot_either(tokenizer: ChatToken
     with pytest.raises(DataError, match="the data is empty"):
         preview(empty, tokenizer, SFTConfig())
     with pytest.raises(DataError, match="no known format"):
-        preview([{"question": "a", "answer": "b"}], tokenizer, SFTConfig())
+        preview([{"left": "a", "right": "b"}], tokenizer, SFTConfig())
     packed = gzip.compress("".join(json.dumps(chat("q", str(n))) + "\n" for n in range(500)).encode())
     cut = tmp_path / "cut.jsonl.gz"
     cut.write_bytes(packed[: len(packed) // 2])

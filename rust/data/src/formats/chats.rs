@@ -201,4 +201,15 @@ mod tests {
         let twice = json!({"conversations": [{"from": "system", "value": "other"}], "system": "s"});
         assert!(talks(twice).unwrap_err().what.contains("different things"));
     }
+
+    #[test]
+    fn rows_with_images_are_not_read_as_text() {
+        let row = |images: Value| json!({"messages": [{"role": "user", "content": "<image>?"}], "images": images});
+        for none in [json!(null), json!([]), json!("")] {
+            assert_eq!(talks(row(none)).unwrap().len(), 1);
+        }
+        for some in [json!(["a.png"]), json!("a.png"), json!({"bytes": ""})] {
+            assert!(talks(row(some)).unwrap_err().what.contains("only text is read"));
+        }
+    }
 }

@@ -27,6 +27,9 @@ use std::collections::BTreeMap;
 /// By the name that a format knows a column by, the column's own name.
 pub type Columns = BTreeMap<String, String>;
 
+/// Columns of what a text model does not see, and what the texts beside it are about.
+const MEDIA: [&str; 6] = ["image", "images", "audio", "audios", "video", "videos"];
+
 /// How rows become records.
 #[derive(Debug, Clone)]
 pub struct Format {
@@ -132,8 +135,15 @@ impl Format {
     /// What one row holds; mostly one record.
     ///
     /// # Errors
-    /// A column is missing, or holds something else than this format asks for.
+    /// A column is missing, or holds something else than this format asks for; or the row comes with images or sound.
     pub fn read(&self, row: &Map<String, Value>) -> Result<Vec<Record>> {
+        for name in MEDIA {
+            let is_there = row.get(name).is_some_and(|value| !matches!(value, Value::Null) && !is_empty(value));
+            if is_there && !self.columns.values().any(|column| column == name) {
+                return Err(Error::data(format!("the row has something in column {name:?}, and only text is read"))
+                    .fix("leave such rows out, or take the column away where the text is enough"));
+            }
+        }
         (self.family.read)(&self.view(row))
     }
 
@@ -168,5 +178,13 @@ impl Format {
 
     fn view<'a>(&'a self, row: &'a Map<String, Value>) -> Row<'a> {
         Row { row, columns: &self.columns }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
     }
 }

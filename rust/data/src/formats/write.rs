@@ -2,6 +2,8 @@
 
 mod chats;
 mod feedback;
+#[cfg(test)]
+mod tests;
 
 use crate::conversation::{Message, distance};
 use crate::error::{Error, Kind, Result};

@@ -134,7 +134,7 @@ fn transcript(pair: &Preference) -> Result<String> {
         }
         text.push_str(&format!("{mark} {}", said(message)?));
     }
-    if pair.prompt.len() % 2 == 0 {
+    if pair.prompt.len().is_multiple_of(2) {
         return Err(Error::data("a transcript ends with a person's turn before the replies"));
     }
     Ok(format!("{text}{ASSISTANT} "))
