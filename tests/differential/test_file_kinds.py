@@ -81,7 +81,12 @@ def test_json(name: str, tmp_path: Path) -> None:
     assert ours(path) == ROWS
     if name in {"a.jsonl", "a.json", "a.jsonl.gz"}:
         theirs = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "c"))
-        assert ours(path) == theirs.to_list()
+        expected = theirs.to_list()
+        if name == "a.json":
+            # datasets 5.2 reads arrays through ujson, which keeps ten digits of a number.
+            assert [row.pop("score") for row in expected] == pytest.approx([row["score"] for row in ROWS], abs=1e-10)
+            expected = [row | {"score": mine["score"]} for row, mine in zip(expected, ROWS, strict=True)]
+        assert ours(path) == expected
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "stream.arrow"])
@@ -247,7 +252,7 @@ VALUES = st.recursive(
 OBJECTS = st.lists(st.dictionaries(st.text(max_size=6), VALUES, max_size=4), max_size=6)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=OBJECTS, indent=st.sampled_from([None, 0, 2]), is_ascii=st.booleans())
 def test_any_rows_come_back_exactly(rows: list[Any], indent: int | None, is_ascii: bool, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes("".join(json.dumps(row, ensure_ascii=is_ascii) + "\n" for row in rows).encode())

@@ -72,12 +72,12 @@ def test_each_bad_line_has_its_number_and_reason(tmp_path: Path) -> None:
 
 def test_preview_and_prepare_say_the_same(tmp_path: Path, tiny_model_folder: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b"\n".join([*BAD_LINES, GOOD]))
+    bad = list(BAD_LINES)[:-1]  # the last one is bad by the lower limit of these tests only
+    path.write_bytes(b"\n".join([*bad, GOOD]))
     tokenizer = ChatTokenizer.from_folder(tiny_model_folder)
     seen = preview(path, tokenizer, SFTConfig())
-    # The longest of them fits the limit that is no option yet, and is text.
-    assert seen.report["rows"] == len(BAD_LINES) + 1
-    assert seen.bad.count == len(BAD_LINES)
+    assert seen.report["rows"] == len(bad) + 1
+    assert seen.bad.count == len(bad)
     assert seen.bad.examples[0] == f"{path}:1"
     with pytest.raises(DataError, match=r"a.jsonl:1: the line is null"):
         prepare_sft(path, tokenizer, SFTConfig(), tmp_path / "p")
@@ -309,7 +309,8 @@ def _many_rows(path: Path, kind: str, megabytes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "small", "large"), [("jsonl", 50, 200), *((k, 20, 100) for k in ("array", "gzip", "parquet", "arrow"))]
+    ("kind", "small", "large"),
+    [*((k, 50, 200) for k in ("jsonl", "parquet")), *((k, 20, 100) for k in ("array", "gzip", "arrow"))],
 )
 def test_memory_does_not_grow_with_the_file(kind: str, small: int, large: int, tmp_path: Path) -> None:
     grown = []

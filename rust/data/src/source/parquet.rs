@@ -15,7 +15,7 @@ pub(super) const MAGIC: &[u8] = b"PAR1";
 /// The most rows of a batch.
 const ROWS: f64 = 1024.0;
 /// What a batch's values should take at most.
-const BATCH_BYTES: f64 = (64 << 20) as f64;
+const BATCH_BYTES: f64 = (16 << 20) as f64;
 /// What they may take when every value is a dictionary's longest.
 const WORST_BYTES: f64 = (128 << 20) as f64;
 /// The largest pages of all columns together: so much is in memory at once.
