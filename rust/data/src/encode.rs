@@ -106,7 +106,7 @@ impl Control {
     }
 
     /// Where they stand in a text, and which they are.
-    fn find<'a, 't>(&'a self, text: &'t str) -> impl Iterator<Item = (Range<usize>, &'a (String, u32))> {
+    fn find<'a>(&'a self, text: &str) -> impl Iterator<Item = (Range<usize>, &'a (String, u32))> {
         self.automaton.find_iter(text).map(|found| (found.range(), &self.tokens[found.pattern()]))
     }
 }

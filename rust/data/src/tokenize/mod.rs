@@ -219,7 +219,7 @@ impl Backend for Chosen {
         };
         fast.encode(text, literal, out)?;
         let count = self.texts.fetch_add(1, Ordering::Relaxed);
-        if count % CHECK_EVERY == 0 && !self.recheck(text, literal, out)? {
+        if count.is_multiple_of(CHECK_EVERY) && !self.recheck(text, literal, out)? {
             return Err(Error::new(Kind::Backend, "the fast tokenizer backend gave other tokens than the reference")
                 .fix("prepare again: the reference does the work from now on; and report the row as a bug"));
         }

@@ -63,7 +63,7 @@ impl Reference {
         literal.set_encode_special_tokens(true);
         let reference = Self { library, literal };
         // One that fails on any text is better told now than in the first row.
-        reference.encode("A probe: 1 line\n", false, &mut Tokens::default()).map_err(|error| bad(error))?;
+        reference.encode("A probe: 1 line\n", false, &mut Tokens::default()).map_err(bad)?;
         Ok(reference)
     }
 
