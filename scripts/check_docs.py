@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = {
     "sft": config.SFTConfig,
     "preview": config.PreviewConfig,
+    "mix": config.MixConfig,
     "check": config.SFTConfig,
     "generate": config.GenerateConfig,
     "report": config.ReportConfig,

@@ -16,6 +16,7 @@ from alignite.errors import AligniteError, ResourceError, UsageError
 COMMANDS = {
     "sft": "fine-tune a model on conversations",
     "preview": "show what a model would be trained on, token by token",
+    "mix": "show how often a mixture draws from each source, and write what it draws",
     "check": "try a run without leaving anything behind",
     "generate": "answer prompts with a model",
     "report": "write one HTML page about a run, or about several side by side",

@@ -12,6 +12,7 @@ from alignite.config.commands import (
     GenerateConfig,
     ImportGgufConfig,
     MergeConfig,
+    MixConfig,
     PreviewConfig,
     ReportConfig,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "GenerateConfig",
     "ImportGgufConfig",
     "MergeConfig",
+    "MixConfig",
     "Options",
     "PreviewConfig",
     "ReportConfig",

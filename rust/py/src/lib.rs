@@ -2,6 +2,8 @@
 mod data;
 mod errors;
 mod gguf;
+mod mixture;
+mod pack;
 
 use pyo3::prelude::*;
 
@@ -15,4 +17,8 @@ mod _core {
     use super::data::{PreparedSet, Preparer, shuffled};
     #[pymodule_export]
     use super::gguf::{Gguf, gguf_tokenizer_json};
+    #[pymodule_export]
+    use super::mixture::{Curriculum, Mixture, SampleSteps, count_rows, sample_order};
+    #[pymodule_export]
+    use super::pack::{batches_by_tokens, length_grouped, pack};
 }
