@@ -63,7 +63,9 @@ def _write(output: Path, found: MixFile, total: int) -> None:
     from alignite.data.mixture import Mixture
 
     assert isinstance(found.mixed, Mixture)
-    if any(file.exists() and output.exists() and file.samefile(output) for files in found.files.values() for file in files):
+    if any(
+        file.exists() and output.exists() and file.samefile(output) for files in found.files.values() for file in files
+    ):
         raise UsageError(f"output is {str(output)!r}, which is a source", fix="name another file")
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:

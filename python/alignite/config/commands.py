@@ -72,7 +72,9 @@ class PreviewConfig(DataOptions):
 class MixConfig(Options):
     """Options of ``alignite mix``."""
 
-    mixture: str | None = option(default=None, help="YAML file: sources with their data, rates, seed; or stages of such")
+    mixture: str | None = option(
+        default=None, help="YAML file: sources with their data, rates, seed; or stages of such"
+    )
     total: int | None = option(default=None, help="draws; default as many as the sources have rows")
     output: str | None = option(
         default=None, help="JSONL file to write or replace with the drawn rows, source by source: shuffle when training"

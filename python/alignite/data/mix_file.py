@@ -88,7 +88,9 @@ class _Reader:
         try:
             return Mixture(parts, weights=weights or None, tokens=tokens, seed=seed, **numbers, **others)
         except UsageError as error:
-            raise self.wrong(place, error.what, error.fix or "", f"in {error.where}" if error.where else None) from error
+            raise self.wrong(
+                place, error.what, error.fix or "", f"in {error.where}" if error.where else None
+            ) from error
 
     def source(self, place: str, name: str, values: dict[str, Any]) -> int:
         """The rows of a source's files."""
@@ -108,9 +110,9 @@ def read_mix_file(path: Path) -> MixFile:
     """The mixture that a YAML file describes; the rows of its data files are counted.
 
     A source is a name with ``data`` (paths, globs, data sets of the hub), and ``weight`` or ``tokens`` where they are
-    used; or a mixture of its own, with ``sources`` again. ``rate``, ``cap``, ``temperature`` and ``scale`` stand beside
-    ``sources``; ``unit``, ``exhaust`` and ``seed`` only at the outermost. ``stages`` instead of ``sources`` is a list of
-    mixtures with ``draws`` and, if wanted, ``replay``, ``replay_of`` and ``ramp``.
+    used; or a mixture of its own, with ``sources`` again. ``rate``, ``cap``, ``temperature`` and ``scale`` stand
+    beside ``sources``; ``unit``, ``exhaust`` and ``seed`` only at the outermost. ``stages`` instead of ``sources`` is a list
+    of mixtures with ``draws`` and, if wanted, ``replay``, ``replay_of`` and ``ramp``.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value cannot be taken; ``where`` is the path inside the file.
@@ -121,12 +123,16 @@ def read_mix_file(path: Path) -> MixFile:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError("the mixture cannot be read", where=str(path), why=error.strerror, fix="check the path") from error
+        raise ConfigError(
+            "the mixture cannot be read", where=str(path), why=error.strerror, fix="check the path"
+        ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
         why = getattr(error, "problem", None) or str(error)
-        raise ConfigError("the mixture is not YAML", where=place, why=why, fix="write `key: value`, in UTF-8") from error
+        raise ConfigError(
+            "the mixture is not YAML", where=place, why=why, fix="write `key: value`, in UTF-8"
+        ) from error
     reader = _Reader(path)
     is_staged = isinstance(values, dict) and "stages" in values
     values = reader.mapping("", values, {"stages", "seed"} if is_staged else _ROOT)

@@ -39,8 +39,8 @@ class Mixture:
     """A stream of draws from several sources. Draw t is a function of (seed, epoch, t) and of nothing else.
 
     The rate of a part is ``min(size * scale, cap) ** (1 / temperature)``, as in seqio's ``mixing_rate_num_examples``;
-    with ``weights`` or ``rate="equal"`` the weight or 1 stands for the size. A source's share is the sum, over the places
-    where its name stands, of the part's rate times the share within the part. Each pass over a source is another
+    with ``weights`` or ``rate="equal"`` the weight or 1 stands for the size. A source's share is the sum, over the
+    places where its name stands, of the part's rate times the share within the part. Each pass over a source is another
     permutation of its rows.
 
     Args:
@@ -143,8 +143,8 @@ class Mixture:
     def draw(self, start: int, stop: int, step: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The draws ``start``, ``start + step``, ... below ``stop``, as (sources, rows), both int64; fewer at the end.
 
-        Rank r of w takes ``draw(start + r, stop, w)``. Going on from where the last call ended costs only what is drawn;
-        other places are reached by counting from the beginning or forward, some nanoseconds a draw.
+        Rank r of w takes ``draw(start + r, stop, w)``. Going on from where the last call ended costs only what is
+        drawn; other places are reached by counting from the beginning or forward, some nanoseconds a draw.
 
         Raises:
             UsageError: the positions are no range.

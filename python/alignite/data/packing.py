@@ -42,8 +42,8 @@ def pack(lengths: ArrayLike, capacity: int, strategy: Strategy = "bfd", window_s
     """Put rows into windows of ``capacity`` tokens; the arrays own the memory that Rust filled.
 
     ``bfd`` is best-fit-decreasing (Johnson 1973) with TRL's ties: of equal lengths the earlier row, of windows with
-    equal room the one that has had it longest. ``bfd_split`` first cuts longer rows into windows and a rest. ``wrapped``
-    puts rows one after the other and cuts at every border; its documents never see each other. ``none`` leaves rows
+    equal room the one that has had it longest. ``bfd_split`` first cuts longer rows into windows and a rest.
+    ``wrapped`` puts rows one after the other and cuts at every border; its documents never see each other. ``none`` leaves rows
     alone. To keep records of several segments whole, pack by their summed lengths.
 
     Args:
@@ -61,7 +61,12 @@ def pack(lengths: ArrayLike, capacity: int, strategy: Strategy = "bfd", window_s
 
 
 def batches_by_tokens(
-    lengths: ArrayLike, budget: int, *, order: ArrayLike | None = None, padded: bool = False, max_rows: int | None = None
+    lengths: ArrayLike,
+    budget: int,
+    *,
+    order: ArrayLike | None = None,
+    padded: bool = False,
+    max_rows: int | None = None,
 ) -> list[NDArray[np.int64]]:
     """Batches of rows whose tokens are at most ``budget``, each taking rows in order while they fit.
 
