@@ -51,10 +51,8 @@ def main() -> None:
     print("| what | rows | packed together | ms | rows a second | fill |\n|---|---|---|---|---|---|")
     fast = line("alignite", args.rounds, lengths, WINDOW)
     slow = median(trl, args.rounds)
-    print(
     each = f"{args.rows:,} | {WINDOW:,} | {slow * 1e3:.1f} | {args.rows / slow:,.0f}"
     print(f"| TRL _pack_bfd, rows of int8 | {each} | same |")
-    )
     many = lognormal_lengths(args.many)
     for window in (WINDOW, 10_000, 100_000):
         line("alignite", args.rounds, many, window)

@@ -111,8 +111,8 @@ def read_mix_file(path: Path) -> MixFile:
 
     A source is a name with ``data`` (paths, globs, data sets of the hub), and ``weight`` or ``tokens`` where they are
     used; or a mixture of its own, with ``sources`` again. ``rate``, ``cap``, ``temperature`` and ``scale`` stand
-    beside ``sources``; ``unit``, ``exhaust`` and ``seed`` only at the outermost. ``stages`` instead of ``sources`` is a list
-    of mixtures with ``draws`` and, if wanted, ``replay``, ``replay_of`` and ``ramp``.
+    beside ``sources``; ``unit``, ``exhaust`` and ``seed`` only at the outermost. ``stages`` instead of ``sources`` is
+    a list of mixtures with ``draws`` and, if wanted, ``replay``, ``replay_of`` and ``ramp``.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value cannot be taken; ``where`` is the path inside the file.

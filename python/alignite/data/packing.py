@@ -43,8 +43,8 @@ def pack(lengths: ArrayLike, capacity: int, strategy: Strategy = "bfd", window_s
 
     ``bfd`` is best-fit-decreasing (Johnson 1973) with TRL's ties: of equal lengths the earlier row, of windows with
     equal room the one that has had it longest. ``bfd_split`` first cuts longer rows into windows and a rest.
-    ``wrapped`` puts rows one after the other and cuts at every border; its documents never see each other. ``none`` leaves rows
-    alone. To keep records of several segments whole, pack by their summed lengths.
+    ``wrapped`` puts rows one after the other and cuts at every border; its documents never see each other.
+    ``none`` leaves rows alone. To keep records of several segments whole, pack by their summed lengths.
 
     Args:
         lengths: tokens of each row, whole numbers of shape (rows,).
