@@ -25,7 +25,8 @@ fn packing(criterion: &mut Criterion) {
         let tokens: u64 = packs.pieces.iter().map(|piece| u64::from(piece.length)).sum();
         let fill = tokens as f64 / (packs.len() as f64 * f64::from(CAP));
         assert!(fill >= 0.999, "{name}: {fill}");
-        group.bench_function(name, |bencher| bencher.iter(|| pack(black_box(&lengths), strategy, CAP, window).unwrap()));
+        group
+            .bench_function(name, |bencher| bencher.iter(|| pack(black_box(&lengths), strategy, CAP, window).unwrap()));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::errors::{detached, from_data, raise};
 use alignite_data::batching;
-use alignite_data::pack::{Packs, Piece, Strategy, pack as pack_lengths};
+use alignite_data::pack::{Packs, Strategy, pack as pack_lengths};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
@@ -16,14 +16,16 @@ fn lengths(py: Python<'_>, lengths: &PyReadonlyArray1<'_, i64>) -> PyResult<Vec<
 }
 
 fn arrays<'py>(py: Python<'py>, packs: &Packs) -> (Array<'py>, Array<'py>, Array<'py>, Array<'py>) {
-    let of = |field: fn(&Piece) -> i64| packs.pieces.iter().map(field).collect::<Vec<i64>>().into_pyarray(py);
     let offsets: Vec<i64> = packs.offsets.iter().map(|&end| end as i64).collect();
-    (
-        offsets.into_pyarray(py),
-        of(|piece| piece.row.cast_signed()),
-        of(|piece| i64::from(piece.start)),
-        of(|piece| i64::from(piece.length)),
-    )
+    let count = packs.pieces.len();
+    let (mut rows, mut starts, mut lengths) =
+        (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
+    for piece in &packs.pieces {
+        rows.push(piece.row.cast_signed());
+        starts.push(i64::from(piece.start));
+        lengths.push(i64::from(piece.length));
+    }
+    (offsets.into_pyarray(py), rows.into_pyarray(py), starts.into_pyarray(py), lengths.into_pyarray(py))
 }
 
 /// Pack rows of these lengths: (offsets, rows, starts, lengths), each int64; window w holds the pieces
