@@ -93,7 +93,7 @@ def line(name: str, rounds: int, lengths: np.ndarray, window: int) -> float:
 
 
 def median(work: Callable[[], object], rounds: int) -> float:
-    """CPU seconds of the work, after one round that is not counted: what else runs here weighs less than on the clock."""
+    """CPU seconds of the work, which what else runs here disturbs less; after one round that is not counted."""
     seconds = []
     for _ in range(rounds + 1):
         begin = time.process_time()

@@ -159,8 +159,7 @@ impl Alias {
     /// Empty when no share is above 0.
     fn new(shares: &[f64]) -> Self {
         let total: f64 = shares.iter().sum();
-        // Beyond all tables are also shares so small that they vanish.
-        if !(total > 0.0) {
+        if total.is_nan() || total <= 0.0 {
             return Self::default();
         }
         let mut scaled: Vec<f64> = shares.iter().map(|share| share / total * shares.len() as f64).collect();
