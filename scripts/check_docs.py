@@ -24,6 +24,7 @@ CONFIGS = {
     "preview": config.PreviewConfig,
     "instruct": config.InstructConfig,
     "convert": config.ConvertConfig,
+    "mix": config.MixConfig,
     "check": config.SFTConfig,
     "generate": config.GenerateConfig,
     "report": config.ReportConfig,

@@ -20,6 +20,7 @@ COMMANDS = {
     "preview": "show what a model would be trained on, token by token",
     "instruct": "turn labelled rows into instructions by templates, with demonstrations",
     "convert": "write data of one format in another",
+    "mix": "show how often a mixture draws from each source, and write what it draws",
     "check": "try a run without leaving anything behind",
     "generate": "answer prompts with a model",
     "report": "write one HTML page about a run, or about several side by side",

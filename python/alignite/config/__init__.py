@@ -16,6 +16,7 @@ from alignite.config.commands import (
     InstructConfig,
     MergeConfig,
     PrepareConfig,
+    MixConfig,
     PreviewConfig,
     ReportConfig,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "ImportGgufConfig",
     "InstructConfig",
     "MergeConfig",
+    "MixConfig",
     "Options",
     "PrepareConfig",
     "PreviewConfig",

@@ -147,6 +147,18 @@ class ConvertConfig(Options):
     )
     on_bad_row: str = option(
         default="error", help="what a row does that cannot be converted", choices=("error", "skip")
+
+
+@config_class
+class MixConfig(Options):
+    """Options of ``alignite mix``."""
+
+    mixture: str | None = option(
+        default=None, help="YAML file: sources with their data, rates, seed; or stages of such"
+    )
+    total: int | None = option(default=None, help="draws; default as many as the sources have rows")
+    output: str | None = option(
+        default=None, help="JSONL file to write or replace with the drawn rows, source by source: shuffle when training"
     )
 
     def validate(self) -> None:
@@ -166,6 +178,10 @@ class ConvertConfig(Options):
                 )
             names[name] = column
         return names
+        if self.total is not None:
+            check_bound("total", self.total, 1, True)
+        if self.output is not None and not self.output.endswith(".jsonl"):
+            raise ConfigError(f"output is {self.output!r}", fix="it must end in .jsonl: the file is replaced")
 
 
 @config_class

@@ -28,8 +28,8 @@ impl Reservoir {
             return None;
         }
         let item = self.next;
+        self.next = item.saturating_add(1);
         if item < self.size {
-            self.next += 1;
             if self.next == self.size {
                 self.skip();
             }
@@ -43,7 +43,7 @@ impl Reservoir {
     fn skip(&mut self) {
         self.weight *= (self.unit().ln() / self.size as f64).exp();
         let gap = (self.unit().ln() / (-self.weight).ln_1p()).floor();
-        self.next = self.next.saturating_add(gap as u64).saturating_add(u64::from(self.next >= self.size));
+        self.next = self.next.saturating_add(gap as u64);
     }
 
     fn bits(&mut self) -> u64 {

@@ -8,6 +8,8 @@ mod gguf;
 mod instruct;
 mod prepared;
 mod source;
+mod mixture;
+mod pack;
 
 use pyo3::prelude::*;
 
@@ -33,4 +35,7 @@ mod _core {
     use super::prepared::{PreparedSet, merge_prepared, shuffled};
     #[pymodule_export]
     use super::source::FileRows;
+    use super::mixture::{Curriculum, Mixture, SampleSteps, count_rows, sample_order};
+    #[pymodule_export]
+    use super::pack::{batches_by_tokens, length_grouped, pack};
 }

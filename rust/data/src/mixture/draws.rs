@@ -24,8 +24,16 @@ pub struct Mixture {
     exhaust: Exhaust,
     seed: u64,
     at: Position,
-    orders: Vec<Permutation>,
+    cursors: Vec<Cursor>,
     table: Alias,
+}
+
+/// Where a source's pass stands: what its count says, kept so that a draw needs no division.
+#[derive(Debug, Clone)]
+struct Cursor {
+    rows: u64,
+    within: u64,
+    order: Permutation,
 }
 
 impl Mixture {
@@ -39,7 +47,7 @@ impl Mixture {
             at: Position { drawn: 0, counts: vec![0; leaves.len()] },
             exhaust: spec.exhaust,
             seed: mix(seed ^ mix(epoch.wrapping_add(0x6D69_7874_7572_6500))),
-            orders: Vec::new(),
+            cursors: Vec::new(),
             table: Alias::default(),
             leaves,
         };
@@ -83,9 +91,8 @@ impl Mixture {
     /// The next draw as (source, row); `None` at the end.
     pub fn draw(&mut self) -> Option<(usize, u64)> {
         let source = self.choose()?;
-        let rows = self.leaves[source].rows;
-        let within = self.at.counts[source] % rows;
-        let row = self.orders[source].get(within);
+        let cursor = &self.cursors[source];
+        let row = cursor.order.get(cursor.within);
         self.count(source);
         Some((source, row))
     }
@@ -104,6 +111,11 @@ impl Mixture {
         Permutation::new(self.leaves[source].rows, mix(self.seed ^ mix(source as u64 + 1)), pass)
     }
 
+    fn cursor(&self, source: usize) -> Cursor {
+        let (rows, count) = (self.leaves[source].rows, self.at.counts[source]);
+        Cursor { rows, within: count % rows, order: self.order(source, count / rows) }
+    }
+
     #[inline]
     fn choose(&self) -> Option<usize> {
         (!self.table.picks.is_empty()).then(|| self.table.pick(random(self.seed, self.at.drawn)))
@@ -113,8 +125,10 @@ impl Mixture {
     fn count(&mut self, source: usize) {
         self.at.drawn += 1;
         self.at.counts[source] += 1;
-        if self.at.counts[source].is_multiple_of(self.leaves[source].rows) {
-            self.orders[source] = self.order(source, self.at.counts[source] / self.leaves[source].rows);
+        let cursor = &mut self.cursors[source];
+        cursor.within += 1;
+        if cursor.within == cursor.rows {
+            self.cursors[source] = self.cursor(source);
             if self.exhaust != Exhaust::Repeat {
                 self.settle();
             }
@@ -130,9 +144,7 @@ impl Mixture {
         let shares: Vec<f64> =
             self.leaves.iter().zip(&done).map(|(leaf, &done)| if done || is_over { 0.0 } else { leaf.share }).collect();
         self.table = Alias::new(&shares);
-        self.orders = (0..self.leaves.len())
-            .map(|source| self.order(source, self.at.counts[source] / self.leaves[source].rows))
-            .collect();
+        self.cursors = (0..self.leaves.len()).map(|source| self.cursor(source)).collect();
     }
 }
 
@@ -147,8 +159,7 @@ impl Alias {
     /// Empty when no share is above 0.
     fn new(shares: &[f64]) -> Self {
         let total: f64 = shares.iter().sum();
-        // Beyond all tables are also shares so small that they vanish.
-        if !(total > 0.0) {
+        if total.is_nan() || total <= 0.0 {
             return Self::default();
         }
         let mut scaled: Vec<f64> = shares.iter().map(|share| share / total * shares.len() as f64).collect();

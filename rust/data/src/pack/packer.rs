@@ -283,6 +283,7 @@ pub fn pack(lengths: &[u32], strategy: Strategy, capacity: u32, window_size: usi
 
 #[cfg(test)]
 mod tests {
+    use super::Strategy; // proptest has a trait of this name
     use super::*;
     use crate::pack::lengths::{CAP, lognormal};
     use proptest::prelude::*;
