@@ -30,6 +30,8 @@ pub struct Encoded {
     pub ids: Vec<i32>,
     /// The id where the token is scored, else [`IGNORE`]; never scored at the first token.
     pub labels: Vec<i32>,
+    /// What each token's loss is multiplied by, where that is not 1 everywhere.
+    pub weights: Option<Vec<f32>>,
     /// How it was shortened.
     pub cut: Cut,
     /// Whether a content held the text of a control token, which was kept as text.
@@ -45,6 +47,8 @@ pub struct Whole {
     pub tokens: Vec<Token>,
     /// As in [`Encoded`], one for each token.
     pub labels: Vec<i32>,
+    /// As in [`Encoded`].
+    pub weights: Option<Vec<f32>>,
     /// The end of each scored turn.
     pub ends: Vec<usize>,
     /// What the row itself says, in the order of the text, and who says it; the rest is the template's.
@@ -164,7 +168,9 @@ impl Encoder {
             let ids = whole.tokens[..length].iter().map(|token| token.id.cast_signed()).collect();
             let mut labels = whole.labels;
             labels.truncate(length);
-            Ok(Encoded { ids, labels, cut, control_text: whole.control_text })
+            let mut weights = whole.weights;
+            weights.iter_mut().for_each(|weights| weights.truncate(length));
+            Ok(Encoded { ids, labels, weights, cut, control_text: whole.control_text })
         });
         Ok(encoded.map_or_else(|Left(reason)| Outcome::Dropped(reason), Outcome::Used))
     }
@@ -271,9 +277,10 @@ impl Encoder {
             tokens_of(&encoding, 0)
         };
         let labels = labels_of(&tokens, &rendered.scored);
+        let weights = weights_of(&tokens, &rendered.scored);
         let roles = rendered.speakers.iter().map(|&index| messages[index].role.clone());
         let contents = roles.zip(rendered.contents).collect();
-        Ok(Ok(Whole { text: rendered.text, tokens, labels, ends: rendered.ends, contents, control_text }))
+        Ok(Ok(Whole { text: rendered.text, tokens, labels, weights, ends: rendered.ends, contents, control_text }))
     }
 
     fn raw(&self, prompt: &str, completion: &str) -> Result<Whole> {
@@ -291,7 +298,7 @@ impl Encoder {
         let span = Span { range: scored.clone(), weight: 1.0 };
         let labels = labels_of(&tokens, std::slice::from_ref(&span));
         let contents = vec![("prompt".into(), 0..prompt.len()), ("completion".into(), prompt.len()..text.len())];
-        Ok(Whole { text, tokens, labels, ends: vec![scored.end], contents, control_text })
+        Ok(Whole { text, tokens, labels, weights: None, ends: vec![scored.end], contents, control_text })
     }
 
     /// Whether a field beside the content holds a control token, which would be read as one, or end a turn early.
@@ -369,6 +376,18 @@ fn labels_of(tokens: &[Token], scored: &[Span]) -> Vec<i32> {
         if is_scored { token.id.cast_signed() } else { IGNORE }
     };
     tokens.iter().enumerate().map(&mut label).collect()
+}
+
+/// The weight of the span that a token starts in, else 1; None when all are 1.
+#[allow(clippy::float_cmp)]
+fn weights_of(tokens: &[Token], scored: &[Span]) -> Option<Vec<f32>> {
+    scored.iter().any(|span| span.weight != 1.0).then(|| {
+        let weight = |token: &Token| {
+            let place = scored.partition_point(|span| span.range.end <= token.range.start);
+            scored.get(place).filter(|span| span.range.start <= token.range.start).map_or(1.0, |span| span.weight)
+        };
+        tokens.iter().map(weight).collect()
+    })
 }
 
 fn any_text(value: &Value, found: &dyn Fn(&str) -> bool) -> bool {
