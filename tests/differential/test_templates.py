@@ -35,12 +35,13 @@ CONTROL = re.compile(
 )
 # They write contents that are lists of parts and drop those that are strings, which every row here has.
 SWALLOW = {"idefics3", "idefics3_training", "smolvlm", "smolvlm_training"}
+# They fail on contents that are strings, in transformers too.
+NEED_PARTS = {"llava_next", "llava_next_training"}
 # They do not write an assistant's tool calls.
 NO_CALLS = {
     *("cohere", "cohere2", "deepseek_r1_distill", "gemma", "gemma3", "lfm2", "llama3", "phi3", "phi3_5", "qwen2_5_vl"),
     *("cohere_training", "cohere2_training", "deepseek_r1_distill_training", "gemma_training", "gemma3_training"),
     *("lfm2_training", "llama3_training", "phi3_training", "phi3_5_training", "qwen2_5_vl_training", "smollm2"),
-    *("llava_next", "llava_next_training"),
 }
 
 
@@ -106,7 +107,7 @@ def scored(preparer: Preparer, conversation: list[dict[str, Any]], **how: Any) -
 
 def test_the_lists_name_templates_that_exist() -> None:
     assert len(NAMES) == 73
-    assert set(NAMES) >= SWALLOW | NO_CALLS
+    assert set(NAMES) >= SWALLOW | NEED_PARTS | NO_CALLS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -118,20 +119,10 @@ def test_rendering_equals_transformers(name: str) -> None:
         expected = theirs(SOURCES[name], conversation, how)
         assert ours(preparer, conversation, how) == expected, case
         rendered += expected is not None
-    assert rendered >= 20
-    # And none of the conversations that both refuse was rendered by jinja2 here.
+    assert rendered >= (3 if name in NEED_PARTS else 20)
 
 
-def is_masked(preparer: Preparer, conversation: list[dict[str, Any]], how: dict[str, Any]) -> bool:
-    try:
-        spans = scored(preparer, conversation, **how)
-    except (MaskError, TemplateError, DataError):
-        return False
-    assert all(spans), "an empty mask is no mask"
-    return True
-
-
-@pytest.mark.parametrize("name", sorted(set(NAMES) - SWALLOW))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - SWALLOW - NEED_PARTS))
 def test_scored_are_each_assistants_words_and_the_token_that_ends_them(name: str) -> None:
     """S4: what the labels decode to is what the assistants say and the tokens that end it."""
     preparer = load(name)
@@ -165,7 +156,7 @@ def test_a_template_that_drops_what_the_assistant_says_is_refused(name: str) -> 
         load(name).encode(json.dumps({"messages": [user("q"), bot("a")]}).encode())
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - SWALLOW))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - SWALLOW - NEED_PARTS))
 def test_tool_calls_and_reasoning_are_scored_or_refused(name: str) -> None:
     preparer = load(name)
     masked = 0
@@ -200,7 +191,7 @@ def test_a_reply_is_what_follows_the_generation_prompt(name: str) -> None:
         prompt_text, reply_text = preparer.render_reply(json.dumps(prompt), json.dumps(reply))
     except (MaskError, TemplateError):
         # Swallowed; or the prompt opens thoughts that the history does not have.
-        assert name in SWALLOW or "deepseek_r1" in name or "nemotron" in name
+        assert name in SWALLOW | NEED_PARTS or name.startswith(("deepseek", "nemotron"))
         return
     assert prompt_text == theirs(SOURCES[name], prompt, {"add_generation_prompt": True})
     full = theirs(SOURCES[name], prompt + reply, {})
@@ -257,7 +248,7 @@ def test_control_tokens_in_a_content_stay_text(name: str) -> None:
 TAGGED = [name for name in NAMES if "{% generation %}" in SOURCES[name] or "{%- generation" in SOURCES[name]]
 
 
-@pytest.mark.parametrize("name", sorted(set(TAGGED) - SWALLOW))
+@pytest.mark.parametrize("name", sorted(set(TAGGED) - SWALLOW - NEED_PARTS))
 def test_the_mask_is_transformers_mask_less_its_known_errors(name: str) -> None:
     """transformers maps characters to tokens; TRL's tags hold the newline after the end token, which nobody must emit."""
     source = SOURCES[name]
@@ -279,16 +270,32 @@ def test_the_mask_is_transformers_mask_less_its_known_errors(name: str) -> None:
         assert not missing
         # What is scored beyond ours is white space behind an end token, or a header in TRL's tags.
         text = tokenizer.decode([their_ids[n] for n in extra])
-        assert re.fullmatch(r"\s*|.*(?:assistant|to=|<think>|<\|end\|>|<eos>).*", text, flags=re.DOTALL), text
+        assert re.fullmatch(r"\s*|.*(?:[aA]ssistant|to=|<think>|<\|end\|>|<eos>).*", text, flags=re.DOTALL), text
         compared += sum(mine)
     assert compared > 0
 
 
-def test_transformers_masks_the_whole_rest_after_a_last_token_with_id_0() -> None:
-    """A known error of transformers that ours does not have: an end token whose index is 0 is taken for none."""
-    source = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}<eos>{% endfor %}"
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=make_tokenizer(source), **SPECIAL_TOKENS)
-    made = tokenizer.apply_chat_template(
-        [bot("a"), user("bcd")], chat_template=source, return_assistant_tokens_mask=True, return_dict=True
+def test_a_token_across_a_border_is_not_scored_as_it_is_in_transformers() -> None:
+    """A known error of transformers: a token that is half header and half answer counts as the assistant's."""
+    source = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% generation %}{{ m.content + '<|im_end|>' }}"
+        "{% endgeneration %}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
-    assert sum(made["assistant_masks"]) > 4, "mended in transformers: drop this test"
+    special = control_tokens(source)
+    vocabulary = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), "ĊĊ"]
+    tokenizer = Tokenizer(models.BPE(vocab={token: n for n, token in enumerate(vocabulary)}, merges=[("Ċ", "Ċ")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    content: str = tokenizer.to_str()
+    mine = ChatTokenizer(Path("borders"), content.encode(), source, SPECIAL_TOKENS, (0,), 0).preparer(SFTConfig())
+    conversation = [bot("\n\na")]
+    ids, labels, _ = mine.encode(json.dumps({"messages": conversation}).encode())
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+    made = fast.apply_chat_template(
+        conversation, chat_template=source, return_assistant_tokens_mask=True, return_dict=True
+    )
+    assert made["input_ids"] == ids.tolist()
+    assert mine.decode([label for label in labels.tolist() if label != -100], False) == "\na<|im_end|>"
+    taken = [token for token, flag in zip(made["input_ids"], made["assistant_masks"], strict=True) if flag]
+    assert mine.decode(taken, False) == "\n\n\na<|im_end|>", "mended in transformers: drop this line"
