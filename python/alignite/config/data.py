@@ -27,6 +27,14 @@ class DataOptions(Options):
     template_date: str | None = option(
         default=None, help="date that templates see as today, YYYY-MM-DD; default: the first run's day"
     )
+    train_on_header: bool = option(
+        default=False, help="score the header that opens an assistant's turn, such as <|im_start|>assistant"
+    )
+    train_on_think_prefill: bool = option(
+        default=False, help="score what the generation prompt writes in the model's name, such as <think>"
+    )
+    train_on_end_token: bool = option(default=True, help="score the token that ends an assistant's turn")
+    train_on_last_turn_only: bool = option(default=False, help="score only a conversation's last assistant turn")
     tokenizer_backend: str = option(
         default="auto",
         help="what makes tokens: auto is the fast backend where it gives the ids of the tokenizers library",

@@ -21,6 +21,7 @@ from alignite.native.data import Preparer
 log = logging.getLogger("alignite")
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
+_MASK = ("train_on_header", "train_on_think_prefill", "train_on_end_token", "train_on_last_turn_only")
 _AGAIN = "get the model's files again"
 # Longer than any conversation: rendering and encoding for generation never cut.
 _UNBOUNDED = 1 << 30
@@ -111,6 +112,7 @@ class ChatTokenizer:
             "apply_chat_template": config.apply_chat_template,
             "on_bad_row": config.on_bad_row,
             "template_date": day,
+            "mask": {name: getattr(config, name) for name in _MASK},
             "eos_token": self.special_tokens.get("eos_token"),
             "num_threads": config.num_threads,
             "max_row_bytes": config.max_row_bytes,

@@ -376,13 +376,16 @@ fn calls(message: &Message) -> Vec<&str> {
 
 /// Scored parts inside of the tagged ones; what was added behind the text's end stays.
 fn intersect(spans: &[Span], with: &[Range<usize>], length: usize) -> Vec<Span> {
-    let mut all = Vec::new();
+    let mut all: Vec<Span> = Vec::new();
     for span in spans {
+        let first = all.len();
         for other in with {
             let end = if other.end == length { usize::MAX } else { other.end };
             let both = span.range.start.max(other.start)..span.range.end.min(end);
-            if both.start < both.end {
-                all.push(Span { range: both, weight: span.weight });
+            match all[first..].last_mut().filter(|last| last.range.end == both.start) {
+                Some(last) => last.range.end = both.end.max(both.start),
+                None if both.start < both.end => all.push(Span { range: both, weight: span.weight }),
+                None => {}
             }
         }
     }

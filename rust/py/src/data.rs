@@ -196,6 +196,7 @@ impl Preparer {
     ///
     /// `options_json` may hold `tools`, `documents` and `variables`.
     #[pyo3(signature = (messages_json, options_json="{}"))]
+    #[allow(clippy::type_complexity)]
     fn scored(
         &self,
         py: Python<'_>,

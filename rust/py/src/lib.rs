@@ -6,10 +6,10 @@ mod data;
 mod errors;
 mod gguf;
 mod instruct;
-mod prepared;
-mod source;
 mod mixture;
 mod pack;
+mod prepared;
+mod source;
 
 use pyo3::prelude::*;
 
@@ -32,10 +32,11 @@ mod _core {
     #[pymodule_export]
     use super::instruct::{Instances, PromptTemplate, TemplateSet};
     #[pymodule_export]
-    use super::prepared::{PreparedSet, merge_prepared, shuffled};
-    #[pymodule_export]
-    use super::source::FileRows;
     use super::mixture::{Curriculum, Mixture, SampleSteps, count_rows, sample_order};
     #[pymodule_export]
     use super::pack::{batches_by_tokens, length_grouped, pack};
+    #[pymodule_export]
+    use super::prepared::{PreparedSet, merge_prepared, shuffled};
+    #[pymodule_export]
+    use super::source::FileRows;
 }

@@ -5,7 +5,6 @@ use crate::error::{Error, Kind, Result};
 use crate::template::{GENERATION, REASONING, is_space, message, to_value};
 use minijinja::value::Value;
 use serde_json::Value as Json;
-use std::borrow::Cow;
 use std::ops::Range;
 
 const OPEN: char = '\u{10F8F1}';
@@ -193,10 +192,9 @@ impl Marks {
 
     /// Where contents stand in the text, in its order, with the messages that they are of.
     pub(super) fn contents(&self) -> Vec<(usize, Range<usize>)> {
-        let mut all: Vec<(usize, Cow<'_, Range<usize>>, &Range<usize>)> = Vec::new();
-        for leaf in self.leaves.iter().filter(|leaf| leaf.part == Part::Content) {
-            all.extend(leaf.places.iter().map(|place| (leaf.message, Cow::Borrowed(&leaf.within), place)));
-        }
+        let contents = self.leaves.iter().filter(|leaf| leaf.part == Part::Content);
+        let mut all: Vec<_> =
+            contents.flat_map(|leaf| leaf.places.iter().map(|place| (leaf.message, &leaf.within, place))).collect();
         all.sort_by_key(|(_, _, place)| place.start);
         let mut joined: Vec<(usize, Range<usize>, Range<usize>)> = Vec::new();
         for (message, within, place) in all {
@@ -208,7 +206,7 @@ impl Marks {
             {
                 (last.1.end, last.2.end) = (within.end, place.end);
             } else {
-                joined.push((message, within.into_owned(), place.clone()));
+                joined.push((message, within.clone(), place.clone()));
             }
         }
         joined.into_iter().map(|(message, _, place)| (message, place)).collect()
