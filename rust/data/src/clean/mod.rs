@@ -14,8 +14,8 @@
 //! for each row, in order:             let dropped = cleaner.verdict(row, &look)?;
 //! ```
 //!
-//! Nothing depends on the number of threads. In memory a row takes 24 to 42 bytes for exact duplicates. For near ones it
-//! takes at most 8 bytes (for a moment 13), and about 450 on disk until the first pass is finished.
+//! Nothing depends on the number of threads. In memory a row takes 24 to 48 bytes for exact duplicates. For near ones it
+//! takes at most 8 bytes (for a moment 15), and about 450 on disk until the first pass is finished.
 
 mod contamination;
 mod exact;
