@@ -58,8 +58,9 @@ def alignite(rows: list[str], method: str, threads: int) -> list[int]:
 def datasketch(rows: list[str]) -> list[int]:
     from datasketch import MinHash, MinHashLSH
 
-    index, firsts = MinHashLSH(num_perm=128, params=(16, 8)), []
-    sketches = []
+    index = MinHashLSH(num_perm=128, params=(16, 8))
+    firsts: list[int] = []
+    sketches: list[MinHash] = []
     for row, text in enumerate(rows):
         words = text.lower().split()
         sketch = MinHash(num_perm=128)

@@ -75,7 +75,7 @@ def clean(
         ResourceError: ``folder`` is full or cannot be written.
     """
     options.validate()
-    values = {item.name: getattr(options, item.name) for item in fields(CleanOptions)}  # type: ignore[arg-type]
+    values = {item.name: getattr(options, item.name) for item in fields(CleanOptions)}
     cleaner = TextCleaner(json.dumps(values), os.fspath(folder or tempfile.gettempdir()), num_threads)
     for name, texts in (against or {}).items():
         for line, one in enumerate(texts, 1):
@@ -188,11 +188,9 @@ def _chunks(rows: Any, text: Text) -> Iterator[tuple[int, Any]]:
 
 def _arrow(array: Any) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Offsets and bytes of an Arrow string array."""
-    import pyarrow as pa
-
     try:
-        array = array.cast(pa.large_string())
-    except pa.ArrowInvalid as error:
+        array = array.cast("large_string")
+    except (ValueError, NotImplementedError) as error:
         raise DataError("the column is no text", None, str(error), "give a string column") from None
     if array.null_count:
         array = array.fill_null("")

@@ -8,7 +8,7 @@ const TABLES: usize = 256;
 
 /// The first row of each content.
 ///
-/// A row takes 24 to 42 bytes: 20 and one of the table's, which is between half and seven eighths full.
+/// A row takes 24 to 48 bytes: 20 and one of the table's, which is between half and seven eighths full.
 pub(super) struct FirstRows(Vec<FxHashMap<[u32; 4], u32>>);
 
 impl FirstRows {

@@ -62,13 +62,13 @@ impl NearDuplicates {
 
     /// Join what is alike and let go of the files.
     ///
-    /// Sorting uses the threads of the rayon pool that this runs in; the result does not depend on them.
-    pub(super) fn close(&mut self) -> Result<()> {
+    /// The threads of the pool sort; the result does not depend on them.
+    pub(super) fn close(&mut self, pool: &rayon::ThreadPool) -> Result<()> {
         let Some(mut spill) = self.spill.take() else { return Ok(()) };
         let sketches = spill.close()?;
         for entries in spill.entries() {
             let mut entries = entries?;
-            entries.par_sort_unstable();
+            pool.install(|| entries.par_sort_unstable());
             for same in entries.chunk_by(|one, other| one.0 == other.0).filter(|same| same.len() > 1) {
                 self.join(same, &sketches)?;
             }
@@ -147,7 +147,7 @@ mod tests {
         for (row, text) in texts.iter().enumerate() {
             near.add(row as u32, &sketch([Piece::text(text)].iter(), 5)).unwrap();
         }
-        pool.install(|| near.close()).unwrap();
+        near.close(&pool).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         (0..texts.len() as u32).map(|row| near.first(row)).collect()
     }
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(near.add(3, &one).unwrap_err().kind, Kind::Usage);
         near.add(5, &one).unwrap();
         assert_eq!(near.enter(3).unwrap_err().kind, Kind::Usage);
-        near.close().unwrap();
+        near.close(&rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap()).unwrap();
         assert_eq!(near.add(6, &one).unwrap_err().kind, Kind::Usage);
         assert_eq!([3, 4, 5, 99].map(|row| near.first(row)), [3, 4, 3, 99]);
         assert_eq!([3, 4, 5, 99].map(|row| near.enter(row).unwrap()), [None, None, Some(3), None]);

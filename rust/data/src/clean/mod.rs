@@ -8,14 +8,14 @@
 //! if cleaner.needs_two_passes() {
 //!     for each row, on any thread:    let seen = cleaner.sketch(&records);
 //!     for each row, in order:         cleaner.observe(row, seen)?;
-//!     cleaner.finish_pass()?;
+//!     cleaner.finish_pass(&pool)?;
 //! }
 //! for each row, on any thread:        let look = cleaner.look(&records, tokens);
 //! for each row, in order:             let dropped = cleaner.verdict(row, &look)?;
 //! ```
 //!
-//! Nothing depends on the number of threads. In memory a row takes 24 to 42 bytes for exact duplicates. For near ones it
-//! takes at most 8 bytes (for a moment 13), and about 450 on disk until the first pass is finished.
+//! Nothing depends on the number of threads. In memory a row takes 24 to 48 bytes for exact duplicates. For near ones it
+//! takes at most 8 bytes (for a moment 15), and about 450 on disk until the first pass is finished.
 
 mod contamination;
 mod exact;
@@ -134,12 +134,12 @@ impl Cleaner {
         }
     }
 
-    /// End the first pass; runs on the threads of the rayon pool that it is called in.
+    /// End the first pass; the threads of the pool sort.
     ///
     /// # Errors
     /// The files of the pass cannot be written or read.
-    pub fn finish_pass(&mut self) -> Result<()> {
-        self.near.as_mut().map_or(Ok(()), NearDuplicates::close)
+    pub fn finish_pass(&mut self, pool: &rayon::ThreadPool) -> Result<()> {
+        self.near.as_mut().map_or(Ok(()), |near| near.close(pool))
     }
 
     /// Look at a row by itself. `tokens` is the row's length before it is cut, where that is known.
@@ -216,7 +216,8 @@ mod tests {
                 let sketch = cleaner.sketch(records);
                 cleaner.observe(row as u64, sketch).unwrap();
             }
-            cleaner.finish_pass().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+            cleaner.finish_pass(&pool).unwrap();
         }
         let mut verdict = |(row, (records, tokens)): (usize, &(Vec<Record>, usize))| {
             let look = cleaner.look(records, Some(*tokens));

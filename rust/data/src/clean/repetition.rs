@@ -34,10 +34,22 @@ pub(super) fn repeats(text: &str, slack: f64) -> Option<&'static str> {
         text.split_whitespace().map(|word| (xxh3_64(word.as_bytes()), word.chars().count())).collect();
     let total: usize = words.iter().map(|word| word.1).sum();
     let above = |chars: usize, limit: f64| chars as f64 > limit * slack * total as f64;
-    if TOP.iter().any(|&(n, limit)| above(most_frequent(&words, n), limit)) {
-        return Some("one frequent n-gram");
+    // What does not repeat n words does not repeat more of them.
+    for (n, limit) in TOP {
+        match most_frequent(&words, n) {
+            0 => return None,
+            chars if above(chars, limit) => return Some("one frequent n-gram"),
+            _ => {}
+        }
     }
-    REPEATED.iter().any(|&(n, limit)| above(repeated(&words, n), limit)).then_some("repeated n-grams")
+    for (n, limit) in REPEATED {
+        match repeated(&words, n) {
+            0 => return None,
+            chars if above(chars, limit) => return Some("repeated n-grams"),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// The share of units that occurred before, and the share of the characters in them.

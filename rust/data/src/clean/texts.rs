@@ -57,8 +57,7 @@ impl TextCleaner {
     /// # Errors
     /// As [`Cleaner::finish_pass`].
     pub fn finish_pass(&mut self) -> Result<()> {
-        let cleaner = &mut self.cleaner;
-        self.pool.install(|| cleaner.finish_pass())
+        self.cleaner.finish_pass(&self.pool)
     }
 
     /// Of each of the next texts, why it is left out, and whether it is held out for validation if it is not.
