@@ -44,11 +44,14 @@ FLAN = [
     ("{question}\n\n{options_}", "{answer}"),
     ("Which sum gives {answer}?", "{question}"),
 ]
-ROWS = [{"question": f"{n} + 1", "answer": str(n + 1), "options": [str(n), str(n + 1)]} for n in range(60)]
+ROWS: list[dict[str, Any]] = [
+    {"question": f"{n} + 1", "answer": str(n + 1), "options": [str(n), str(n + 1)]} for n in range(60)
+]
 
 
 def few_shot(**changed: Any) -> FewShot:
-    return FewShot(**({"k": (1, 3), "max_tokens": 200, "tokenizer": len} | changed))
+    values: dict[str, Any] = {"k": (1, 3), "max_tokens": 200, "tokenizer": len, **changed}
+    return FewShot(**values)
 
 
 @pytest.fixture
@@ -175,7 +178,7 @@ def test_task_files_of_super_natural_instructions(tmp_path: Path) -> None:
         "Now complete the following example -\nInput: 3.\nOutput: "
     )
     assert [row["completion"] for row in plain] == ["4", "5", "6"]
-    parts = {
+    parts: dict[str, dict[str, Any]] = {
         "Definition: Add one.\n\n": {"description": False},
         " Negative Example 1 -\nInput: 1.\n Output: 1.\n\n": {"negatives": 1},
         " Explanation: 1 + 1.\n": {"explanations": True},
@@ -221,7 +224,7 @@ def test_sources_that_cannot_work_say_so() -> None:
 
 
 def test_bad_rows_are_skipped_and_counted() -> None:
-    rows = [*ROWS[:3], {"question": "x"}, {"question": "y", "answer": " "}]
+    rows: list[dict[str, Any]] = [*ROWS[:3], {"question": "x"}, {"question": "y", "answer": " "}]
     templates = TemplateSet.flan("t", [("{question}", "{answer}")])
     instances = TaskSource(rows, templates, on_bad_row="skip").instances()
     assert len(list(instances)) == 3
