@@ -122,10 +122,10 @@ impl<'a> TaskSource<'a> {
         }
         match &options.few_shot {
             None if options.styles[1] + options.styles[3] > 0.0 => {
-                return usage("there are few-shot styles and no few_shot", "give few_shot, or zs_ styles only");
+                usage("there are few-shot styles and no few_shot", "give few_shot, or zs_ styles only")
             }
             Some(few) if few.k.0 == 0 || few.k.0 > few.k.1 || few.k.1 > 1000 => {
-                return usage("few_shot's k is no range", "give (least, most), from 1 to 1000");
+                usage("few_shot's k is no range", "give (least, most), from 1 to 1000")
             }
             _ => Ok(Self { set, options, count, seed }),
         }

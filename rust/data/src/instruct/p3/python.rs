@@ -21,6 +21,12 @@ pub(super) fn register(env: &mut Environment<'static>) {
         filters::float(state, defined(value)?, default, named)
     });
     env.add_function("zip", zip);
+    env.set_formatter(|output, state, value| match f64::try_from(value.clone()) {
+        Ok(float) if value.kind() == ValueKind::Number && !value.is_integer() => {
+            output.write_str(&repr(float)).map_err(Error::from)
+        }
+        _ => minijinja::escape_formatter(output, state, value),
+    });
 }
 
 fn invalid(what: impl Into<String>) -> Error {
@@ -81,6 +87,19 @@ fn truncate(
     let cut =
         if killwords.unwrap_or(false) { &cut } else { cut.rsplit_once(' ').map_or(cut.as_str(), |(head, _)| head) };
     Ok(format!("{cut}{end}"))
+}
+
+/// `repr` of a float, which Rust writes the same but for the exponent's sign and digits.
+fn repr(float: f64) -> String {
+    let text = format!("{float:?}");
+    match text.split_once('e') {
+        None if float.is_nan() => "nan".into(),
+        None => text,
+        Some((digits, exponent)) => {
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
+    }
 }
 
 fn zip(state: &State, lists: Rest<Value>) -> Result<Value> {

@@ -61,7 +61,7 @@ fn draws_are_the_rows_own() {
     assert_ne!(first, second);
 }
 
-const DRAWN: &str = "0 0";
+const DRAWN: &str = "730 181";
 
 #[test]
 fn hostile_templates_are_refused_before_they_are_parsed() {

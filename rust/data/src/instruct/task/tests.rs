@@ -184,7 +184,7 @@ proptest! {
             "few_shot": {"k": [1, k], "max_tokens": 120, "same_template": same, "pool": pool, "all_targets": false}}));
         // The same rows again and again: the same content under other numbers.
         let Source::Memory(name, lines) = sums(rows) else { unreachable!() };
-        let source = Source::Memory(name, lines.repeat(repeats));
+        let source = Source::Memory(name, vec![lines; repeats].concat());
         let (all, report) = made(&flan(), &few, seed, source).unwrap();
         let dropped = report.dropped.values().sum::<u64>();
         prop_assert_eq!(report.instances + dropped, report.rows);
