@@ -84,8 +84,8 @@ pub fn convert(
     let target = Target::parse(&options.to)?;
     let mut work = Work { options, target, format: None, waiting: Vec::new(), report: Report::default(), sink };
     for source in sources {
-        for line in source.lines()? {
-            let row = line.bytes.and_then(|bytes| parse(&bytes));
+        for line in source.lines(MAX_ROW_BYTES)? {
+            let row = line.content.and_then(Content::row);
             if let Err(error) = &row
                 && error.what == DAMAGED
             {
@@ -301,7 +301,7 @@ mod tests {
         for name in ["out.jsonl", "out.jsonl.gz"] {
             let output = folder.path().join(name);
             convert_to_file(&good, &options("messages", "error"), &output, &mut |_| true).unwrap();
-            let line = Source::File(output.clone()).lines().unwrap().next().unwrap().bytes.unwrap();
+            let line = Source::File(output.clone()).lines(MAX_ROW_BYTES).unwrap().next().unwrap().bytes.unwrap();
             assert_eq!(parse(&line).unwrap()["messages"][1], json!({"role": "assistant", "content": "a"}));
             let again = convert_to_file(&good, &options("messages", "error"), &output, &mut |_| true);
             assert!(again.unwrap_err().what.contains("there already"));

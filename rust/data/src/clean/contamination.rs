@@ -4,7 +4,6 @@ use super::options::Part;
 use super::pieces::{Piece, texts};
 use super::words::grams;
 use crate::error::{Error, Result};
-use crate::rows::parse;
 use crate::source::Source;
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
@@ -42,8 +41,8 @@ impl Contamination {
     /// The file cannot be read, a row is bad, or a column is in no row.
     pub fn add_file(&mut self, source: &Source, columns: &[String]) -> Result<()> {
         let mut missing: Vec<&String> = columns.iter().collect();
-        for line in source.lines()? {
-            let row = line.bytes.and_then(|bytes| parse(&bytes)).map_err(|error| error.at(line.location))?;
+        for line in source.lines(MAX_ROW_BYTES)? {
+            let row = line.content.and_then(Content::row).map_err(|error| error.at(line.location))?;
             missing.retain(|column| !row.contains_key(*column));
             self.add_row(&source.name(), line.number, &row, columns);
         }

@@ -7,7 +7,6 @@ use crate::conversation::Message;
 use crate::error::{Error, Kind, Result};
 use crate::order::Permutation;
 use crate::record::{Context, Conversation, Record, Text};
-use crate::rows::parse;
 use crate::source::{DAMAGED, Line, Source};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -144,7 +143,7 @@ impl<'a> TaskSource<'a> {
         let mut report = Report::default();
         let mut chunk: Vec<(u64, Line)> = Vec::with_capacity(CHUNK);
         for source in sources {
-            for line in source.lines()? {
+            for line in source.lines(MAX_ROW_BYTES)? {
                 chunk.push((report.rows, line));
                 report.rows += 1;
                 if chunk.len() == CHUNK && !self.flush(&threads, &mut chunk, &pool, &mut report, &mut sink)? {
@@ -168,7 +167,7 @@ impl<'a> TaskSource<'a> {
         sink: &mut impl FnMut(Vec<Instance>) -> Result<bool>,
     ) -> Result<bool> {
         let work = |(number, line): (u64, Line)| {
-            let row = line.bytes.and_then(|bytes| parse(&bytes));
+            let row = line.content.and_then(Content::row);
             let damaged = row.as_ref().is_err_and(|error| error.what == DAMAGED);
             let made = row.and_then(|row| self.row(number, &row, pool));
             (number, damaged, made.map_err(|error| at(error, &line.location)))
@@ -217,8 +216,8 @@ impl<'a> TaskSource<'a> {
         let draws = Draws::new(self.seed, 0, "pool");
         let (mut number, mut usable) = (0, 0);
         for source in sources {
-            for line in source.lines()? {
-                if let Ok(row) = line.bytes.and_then(|bytes| parse(&bytes)) {
+            for line in source.lines(MAX_ROW_BYTES)? {
+                if let Ok(row) = line.content.and_then(Content::row) {
                     usable += 1;
                     if pool.len() < few.pool {
                         pool.push(Shown { number, row });

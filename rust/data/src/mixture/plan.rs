@@ -76,7 +76,7 @@ impl Plan {
         for (source, (part, files)) in self.parts.iter().zip(sources).enumerate() {
             let mut row = 0;
             for file in files {
-                for line in file.lines()? {
+                for line in file.lines(MAX_ROW_BYTES)? {
                     if row >= part.rows {
                         return Err(changed(&file.name()));
                     }
@@ -119,7 +119,7 @@ pub fn count_rows(files: &[Source]) -> Result<Vec<u64>> {
         .iter()
         .map(|file| {
             let mut rows = 0;
-            for line in file.lines()? {
+            for line in file.lines(MAX_ROW_BYTES)? {
                 match line.bytes {
                     Err(error) if error.what == crate::source::DAMAGED => return Err(error),
                     _ => rows += 1,

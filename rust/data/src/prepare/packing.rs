@@ -25,7 +25,7 @@ impl Packing {
     /// The windows of samples of these lengths, each as pieces.
     pub(crate) fn pack(self, lengths: &[usize]) -> Result<Vec<Vec<Piece>>> {
         let lengths: Vec<u32> = lengths.iter().map(|&length| u32::try_from(length).unwrap_or(u32::MAX)).collect();
-        let packs = pack(&lengths, u32::try_from(self.max_length).unwrap_or(u32::MAX), self.strategy)?;
+        let packs = pack(&lengths, self.strategy, u32::try_from(self.max_length).unwrap_or(u32::MAX), lengths.len().max(1))?;
         let piece = |piece: &crate::pack::Piece| {
             let start = piece.start as usize;
             Piece { item: usize::try_from(piece.row).unwrap_or(usize::MAX), tokens: start..start + piece.length as usize }
