@@ -5,7 +5,7 @@ use crate::formats::write::{Form, Pairs, Target, derive, write};
 use crate::formats::{Columns, Format};
 use crate::prepare::Count;
 use crate::rows::{names, parse, reason_of};
-use crate::source::{DAMAGED, Source};
+use crate::source::{Content, MAX_ROW_BYTES, Source, is_fatal};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,7 @@ pub fn convert(
         for line in source.lines(MAX_ROW_BYTES)? {
             let row = line.content.and_then(Content::row);
             if let Err(error) = &row
-                && error.what == DAMAGED
+                && is_fatal(error)
             {
                 return Err(error.clone().at(line.location));
             }
@@ -301,8 +301,8 @@ mod tests {
         for name in ["out.jsonl", "out.jsonl.gz"] {
             let output = folder.path().join(name);
             convert_to_file(&good, &options("messages", "error"), &output, &mut |_| true).unwrap();
-            let line = Source::File(output.clone()).lines(MAX_ROW_BYTES).unwrap().next().unwrap().bytes.unwrap();
-            assert_eq!(parse(&line).unwrap()["messages"][1], json!({"role": "assistant", "content": "a"}));
+            let line = Source::File(output.clone()).lines(MAX_ROW_BYTES).unwrap().next().unwrap().content.unwrap();
+            assert_eq!(line.row().unwrap()["messages"][1], json!({"role": "assistant", "content": "a"}));
             let again = convert_to_file(&good, &options("messages", "error"), &output, &mut |_| true);
             assert!(again.unwrap_err().what.contains("there already"));
         }

@@ -4,7 +4,7 @@ use super::options::Part;
 use super::pieces::{Piece, texts};
 use super::words::grams;
 use crate::error::{Error, Result};
-use crate::source::Source;
+use crate::source::{Content, MAX_ROW_BYTES, Source};
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 

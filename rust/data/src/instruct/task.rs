@@ -7,7 +7,7 @@ use crate::conversation::Message;
 use crate::error::{Error, Kind, Result};
 use crate::order::Permutation;
 use crate::record::{Context, Conversation, Record, Text};
-use crate::source::{DAMAGED, Line, Source};
+use crate::source::{Content, Line, MAX_ROW_BYTES, Source, is_fatal};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -168,7 +168,7 @@ impl<'a> TaskSource<'a> {
     ) -> Result<bool> {
         let work = |(number, line): (u64, Line)| {
             let row = line.content.and_then(Content::row);
-            let damaged = row.as_ref().is_err_and(|error| error.what == DAMAGED);
+            let damaged = row.as_ref().is_err_and(is_fatal);
             let made = row.and_then(|row| self.row(number, &row, pool));
             (number, damaged, made.map_err(|error| at(error, &line.location)))
         };

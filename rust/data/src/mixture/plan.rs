@@ -3,7 +3,7 @@
 use super::draws::Mixture;
 use crate::error::{Error, Result};
 use crate::order::Permutation;
-use crate::source::Source;
+use crate::source::{MAX_ROW_BYTES, Source, is_fatal};
 use std::io::Write;
 
 /// The draws of a stretch of a mixture's stream, as counts: O(1) memory for each source.
@@ -83,7 +83,7 @@ impl Plan {
                     let copies = self.copies(source, row);
                     row += 1;
                     if copies > 0 {
-                        let bytes = line.bytes?;
+                        let bytes = line.content?.json()?;
                         for _ in 0..copies {
                             out.write_all(&bytes).and_then(|()| out.write_all(b"\n")).map_err(|error| {
                                 Error::new(crate::error::Kind::Resource, "the output cannot be written")
@@ -120,8 +120,8 @@ pub fn count_rows(files: &[Source]) -> Result<Vec<u64>> {
         .map(|file| {
             let mut rows = 0;
             for line in file.lines(MAX_ROW_BYTES)? {
-                match line.bytes {
-                    Err(error) if error.what == crate::source::DAMAGED => return Err(error),
+                match line.content {
+                    Err(error) if is_fatal(&error) => return Err(error),
                     _ => rows += 1,
                 }
             }

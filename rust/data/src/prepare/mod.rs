@@ -137,12 +137,19 @@ impl Preparer {
     /// The format of rows, by the options or by their columns.
     ///
     /// # Errors
-    /// No format fits.
+    /// No format fits, or the rows hold records of a kind that is not taken.
     pub fn format(&self, rows: &[Map<String, Value>]) -> Result<Format> {
-        match (&self.options.prompt_column, &self.options.completion_column) {
-            (Some(prompt), Some(completion)) => Ok(Format::columns(prompt, completion)),
-            _ => Format::detect(rows),
+        let options = &self.options;
+        let format = match (&options.prompt_column, &options.completion_column) {
+            (Some(prompt), Some(completion)) => Format::columns(prompt, completion),
+            _ => Format::choose(rows, options.format.as_deref(), &options.columns)?,
+        };
+        if options.kinds.is_empty() || options.kinds.iter().any(|kind| kind == format.kind()) {
+            return Ok(format);
         }
+        Err(Error::data(format!("the rows hold {} data, not {}", format.kind(), options.kinds.join(" or ")))
+            .because(format!("their format is {}", format.name()))
+            .fix("`alignite convert --to messages` makes conversations of the best replies; or name another format"))
     }
 
     /// Prepare sources into a folder, or take what is there when its fingerprint says it is the same.

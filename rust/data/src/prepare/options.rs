@@ -3,6 +3,7 @@
 use super::Packing;
 use crate::chat::MaskOptions;
 use crate::error::{Error, Kind, Result};
+use crate::formats::Columns;
 use crate::source::MAX_ROW_BYTES;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,12 @@ pub struct Options {
     pub max_length: usize,
     /// How rows share a window: "none", "bfd", "bfd_split" or "wrapped".
     pub packing: String,
+    /// The format of the rows; told from them without it.
+    #[serde(default)]
+    pub format: Option<String>,
+    /// By the name that the format knows a column by, the column's own name.
+    #[serde(default)]
+    pub columns: Columns,
     /// Columns that hold prompt and completion, both or neither.
     pub prompt_column: Option<String>,
     /// See `prompt_column`.

@@ -65,6 +65,17 @@ impl Content {
         }
     }
 
+    /// The row as one line of JSON.
+    ///
+    /// # Errors
+    /// As [`Content::row`].
+    pub fn json(self) -> Result<Vec<u8>> {
+        match self {
+            Self::Json(bytes) if !bytes.contains(&b'\n') => Ok(bytes),
+            other => Ok(Value::Object(other.row()?).to_string().into_bytes()),
+        }
+    }
+
     /// Roughly the memory that it takes.
     #[must_use]
     pub fn size(&self) -> usize {
