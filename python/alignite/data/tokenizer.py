@@ -119,7 +119,9 @@ class ChatTokenizer:
             if differs is None and not preparer.renders()[0]:
                 differs = "it does not compile there"
             if differs is not None:
-                _log.warning("%s: jinja2 renders the chat template, slower than the Rust engine would (%s)", self.folder, differs)
+                _log.warning(
+                    "%s: jinja2 renders the chat template, slower than the Rust engine would (%s)", self.folder, differs
+                )
                 preparer = Preparer(*given, renderer, native=False)
         except (TemplateError, TokenizerError) as error:
             error.where = error.where or str(self.folder)
