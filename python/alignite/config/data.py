@@ -19,6 +19,8 @@ class DataOptions(Options):
         "end to end with a cut at each window's border",
         choices=("none", "bfd", "bfd_split", "wrapped"),
     )
+    format: str | None = option(default=None, help="format of the rows; default: told from the first rows of each file")
+    columns: list[str] = option(default=[], help="columns by other names, as NAME=COLUMN: prompt=question")
     prompt_column: str | None = option(default=None, help="column that holds the prompt")
     completion_column: str | None = option(default=None, help="column that holds the completion")
     apply_chat_template: bool = option(
@@ -46,11 +48,39 @@ class DataOptions(Options):
         choices=("error", "skip"),
     )
     max_row_bytes: int = option(default=64 << 20, help="a row with more bytes than this is malformed")
+    part_bytes: int = option(default=512 << 20, help="a prepared set begins a new file after this many bytes")
 
     def validate(self) -> None:
         super().validate()
         check_bound("max_length", self.max_length, 2, True)
         check_bound("max_row_bytes", self.max_row_bytes, 1, True)
+        check_bound("part_bytes", self.part_bytes, 1, True)
+        self.column_names()
         if (self.prompt_column is None) != (self.completion_column is None):
             given = "prompt_column" if self.prompt_column is not None else "completion_column"
             raise ConfigError(f"{given} is given alone", fix="give prompt_column and completion_column")
+
+    def column_names(self) -> dict[str, str]:
+        """``columns`` as a mapping: by a format's name for a column, the column's own name.
+
+        Raises:
+            ConfigError: an entry is not NAME=COLUMN, or a name stands twice.
+        """
+        return column_names(self.columns)
+
+
+def column_names(columns: list[str]) -> dict[str, str]:
+    """Entries ``NAME=COLUMN`` as a mapping.
+
+    Raises:
+        ConfigError: an entry has another form, or a name stands twice.
+    """
+    names: dict[str, str] = {}
+    for text in columns:
+        name, _, column = text.partition("=")
+        if not name or not column or name in names:
+            raise ConfigError(
+                f"columns has {text!r}", fix="write NAME=COLUMN, each name once: prompt=question completion=answer"
+            )
+        names[name] = column
+    return names

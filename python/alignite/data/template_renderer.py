@@ -60,7 +60,7 @@ class _Worker:
 
     def _exchange(self, line: str) -> dict[str, str]:
         process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None  # noqa: S101
+        assert process is not None and process.stdin is not None and process.stdout is not None
         died = {"limit": "it takes too much time or memory, and its process was ended"}
         try:
             rest = memoryview(line.encode() + b"\n")

@@ -119,6 +119,9 @@ class ChatTokenizer:
             "kinds": list(kinds),
             "shard": shard,
             "tokenizer_backend": config.tokenizer_backend,
+            "format": config.format,
+            "columns": config.column_names(),
+            "part_bytes": config.part_bytes,
         }
         template = self.chat_template if config.apply_chat_template else None
         given = (self.tokenizer_json, template, dict(self.special_tokens), json.dumps(options))
@@ -131,7 +134,9 @@ class ChatTokenizer:
             if differs is None and not preparer.renders()[0]:
                 differs = "it does not compile there"
             if differs is not None:
-                log.warning("%s: jinja2 renders the chat template, slower than the Rust engine would (%s)", self.folder, differs)
+                log.warning(
+                    "%s: jinja2 renders the chat template, slower than the Rust engine would (%s)", self.folder, differs
+                )
                 preparer = Preparer(*given, renderer, native=False)
         except (TemplateError, TokenizerError) as error:
             error.where = error.where or str(self.folder)

@@ -186,9 +186,24 @@ fn string(state: &State, text: &str, method: &str, args: &[Value]) -> Made {
             charge(state, places.saturating_mul(new.len().saturating_sub(old.len())))?;
             Value::from(most.map_or_else(|| text.replace(old, new), |most| text.replacen(old, new, most)))
         }
+        "format" => {
+            charge_format(state, text)?;
+            return Err(Error::from(ErrorKind::UnknownMethod));
+        }
         _ => return Err(Error::from(ErrorKind::UnknownMethod)),
     };
     Ok(done)
+}
+
+/// Pay for the widths that a format asks for, before they are made.
+fn charge_format(state: &State, format: &str) -> Result<(), Error> {
+    let mut numbers = format.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let widest = numbers.try_fold(0usize, |widest, digits| digits.parse().ok().map(|width| widest.max(width)));
+    let computed = format.split('{').any(|part| part.contains(':') && !part.contains('}'));
+    match widest.filter(|&widest| widest <= 100_000 && !computed) {
+        Some(widest) => charge(state, widest.saturating_mul(format.matches('{').count()).saturating_mul(4)),
+        None => Err(Error::new(ErrorKind::OutOfFuel, "a format asks for too much width")),
+    }
 }
 
 /// Pay for text before it is made.

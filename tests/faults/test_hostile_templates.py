@@ -9,31 +9,38 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_model import TEMPLATE, make_tokenizer_json
 
 from alignite.config import SFTConfig
 from alignite.data.template_renderer import TemplateRenderer
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import TemplateError
 from alignite.native.data import Preparer
-from tiny_model import TEMPLATE, make_tokenizer_json
 
 DOUBLING = "{% set n = namespace(x='xxxxxxxx') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}"
 DATE = (2026, 1, 1)
+
+
+def again(step: str) -> str:
+    """A step that makes text longer, forty times."""
+    return f"{{% set n = namespace(x='xxxx') %}}{{% for i in range(40) %}}{{% set n.x = {step} %}}{{% endfor %}}"
+
+
 HOSTILE = {
     "loops": "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}",
     "doubling": DOUBLING,
     "tilde": DOUBLING.replace("n.x + n.x", "n.x ~ n.x"),
     "times": "{{ ('x' * 99999) * 99999 }}",
     "list times": "{{ ([1] * 99999) * 99999 }}",
-    "replace": "{% set n = namespace(x='xxxx') %}{% for i in range(40) %}{% set n.x = n.x|replace('x', 'xxxx') %}{% endfor %}",
-    "replace method": "{% set n = namespace(x='xxxx') %}{% for i in range(40) %}{% set n.x = n.x.replace('x', 'xxxx') %}{% endfor %}",
+    "replace": again("n.x|replace('x', 'xxxx')"),
+    "replace method": again("n.x.replace('x', 'xxxx')"),
     "indent": "{{ 'a\nb'|indent(999999 * 4000) }}",
     "center": "{{ 'x'|center(999999 * 3000) }}",
     "center method": "{{ 'x'.center(999999 * 3000) }}",
     "zfill": "{{ 'x'.zfill(999999 * 3000) }}",
     "ljust": "{{ 'x'.ljust(999999 * 3000) }}",
-    "join": "{% set n = namespace(x='xxxx') %}{% for i in range(40) %}{% set n.x = [n.x, n.x, n.x]|join(n.x) %}{% endfor %}",
-    "join method": "{% set n = namespace(x='xxxx') %}{% for i in range(40) %}{% set n.x = n.x.join([n.x, n.x]) %}{% endfor %}",
+    "join": again("[n.x, n.x, n.x]|join(n.x)"),
+    "join method": again("n.x.join([n.x, n.x])"),
     "format": "{{ '%999999999d'|format(1) }}",
     "format method": "{{ '{:>999999999}'.format(1) }}",
     "percent": "{{ '%999999999d' % 1 }}",
@@ -86,7 +93,7 @@ def preparer(template: str, native: bool = True, renderer: TemplateRenderer | No
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_templates_end_soon(name: str) -> None:
-    """In the Rust engine alone, and as they are loaded, with jinja2 to help; on a thread, whose stack is small."""
+    """In the Rust engine alone, on a thread; and as they are loaded, with jinja2 to help."""
     template = HOSTILE[name] + TEMPLATE
     done: list[object] = []
 
@@ -96,7 +103,6 @@ def test_hostile_templates_end_soon(name: str) -> None:
         except TemplateError as error:
             done.append(error)
 
-    started = time.thread_time()
     thread = threading.Thread(target=alone)
     thread.start()
     thread.join()
@@ -134,7 +140,7 @@ def test_a_row_that_takes_too_much_in_jinja2_is_an_error_of_that_row() -> None:
         assert "quick" in chat.render(json.dumps([{"role": "user", "content": "quick"}]))
 
 
-def test_jinja2_renders_and_masks_what_rust_does_not(caplog: pytest.LogCaptureFixture) -> None:
+def test_jinja2_renders_and_masks_what_rust_does_not() -> None:
     template = TEMPLATE.replace("{{ message['content'] }}", "{{ '%s' % message['content'] }}")
     tokenizer = ChatTokenizer(Path("outside"), make_tokenizer_json(), template, {}, (0,), 0)
     chat = tokenizer.preparer(SFTConfig(template_date="2026-01-01"))
