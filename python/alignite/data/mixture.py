@@ -180,7 +180,7 @@ class Mixture:
             ResourceError: the output cannot be written.
         """
         drawn = native.Mixture(json.dumps(self.spec), self.seed, self.epoch)
-        return drawn.write_rows([list(files[name]) for name in self.names], total, output)  # type: ignore[arg-type]
+        return drawn.write_rows([list(files[name]) for name in self.names], total, output)
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ def count_rows(files: Sequence[str | PathLike[str]]) -> list[int]:
     Raises:
         DataError: a file cannot be opened, or is damaged.
     """
-    return native.count_rows(list(files))  # type: ignore[arg-type]
+    return native.count_rows(list(files))
 
 
 def _rows(name: str, source: int | Sized) -> int:
