@@ -7,24 +7,22 @@ checked here, once.
 
 from __future__ import annotations
 
+from alignite.config.clean import CleanOptions
 from alignite.config.commands import (
-    ConvertConfig,
     DoctorConfig,
-    ExportConfig,
     GenerateConfig,
     ImportGgufConfig,
-    InstructConfig,
     MergeConfig,
-    PrepareConfig,
-    MixConfig,
     PreviewConfig,
     ReportConfig,
 )
 from alignite.config.data import DataOptions
+from alignite.config.data_commands import ConvertConfig, ExportConfig, InstructConfig, MixConfig, PrepareConfig
 from alignite.config.options import Options, coerce, config_class, option, unknown_option
 from alignite.config.training import SFTConfig, TrainingConfig
 
 __all__ = [
+    "CleanOptions",
     "ConvertConfig",
     "DataOptions",
     "DoctorConfig",

@@ -34,6 +34,8 @@ pub struct Encoded {
     pub sample: Sample,
     /// How it was shortened.
     pub cut: Cut,
+    /// Tokens before it was shortened.
+    pub whole_tokens: usize,
     /// Whether a content held the text of a control token, which was kept as text.
     pub control_text: bool,
 }
@@ -197,12 +199,13 @@ impl Encoder {
                 let kept = self.whole(record)?.and_then(|whole| {
                     let (length, cut) = self.cut(&whole)?;
                     let Whole { mut tokens, mut labels, mut weights, control_text, .. } = whole;
+                    let whole_tokens = tokens.len();
                     tokens.ids.truncate(length);
                     let ids = tokens.ids.into_iter().map(u32::cast_signed).collect();
                     labels.truncate(length);
                     weights.truncate(length);
                     let sample = Sample { weights, ..Sample::whole(ids, labels) };
-                    Ok(Encoded { sample, cut, control_text })
+                    Ok(Encoded { sample, cut, whole_tokens, control_text })
                 });
                 Ok(vec![kept.into()])
             }

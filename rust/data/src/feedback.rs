@@ -112,7 +112,8 @@ impl Encoder {
                 sample.segments.push(Segment { length, parent: Some(0), role: reply.role, score: reply.score });
                 control_text |= pair.control_text;
             }
-            Ok(Ok(Encoded { sample, cut, control_text }))
+            let whole_tokens = sample.len();
+            Ok(Ok(Encoded { sample, cut, whole_tokens, control_text }))
         })
     }
 
@@ -255,7 +256,8 @@ impl Encoder {
             let ids: Vec<i32> = pair.prompt.ids.iter().chain(&pair.reply.ids).map(|id| id.cast_signed()).collect();
             let mut sample = Sample::whole(ids, labels);
             sample.segments[0].role = Role::Steps;
-            Ok(Ok(Encoded { sample, cut, control_text: pair.control_text }))
+            let whole_tokens = sample.len();
+            Ok(Ok(Encoded { sample, cut, whole_tokens, control_text: pair.control_text }))
         })
     }
 }

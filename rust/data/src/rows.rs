@@ -29,24 +29,12 @@ pub(crate) struct Spot {
     pub(crate) place: String,
     /// The same as numbers: which source, which line.
     pub(crate) position: (u32, u64),
-    /// Which of the rows that are wanted, counted from 0.
-    pub(crate) ordinal: u64,
-    /// How often it is wanted.
-    pub(crate) copies: u32,
     /// The start of the line, when it is no row.
     pub(crate) head: Option<String>,
 }
 
-/// Which rows are worked on.
-#[derive(Default)]
-pub(crate) struct Selection<'a> {
-    /// How often a row is wanted, by source and by its number in the source; all once without it.
-    #[allow(clippy::type_complexity)]
-    pub(crate) copies: Option<Box<dyn Fn(usize, u64) -> u32 + Send + Sync + 'a>>,
-    /// Which of the rows that are wanted are worked on now, by their ordinal; all without it.
-    #[allow(clippy::type_complexity)]
-    pub(crate) now: Option<Box<dyn Fn(u64) -> bool + Send + Sync + 'a>>,
-}
+/// Which rows are worked on, by their number.
+pub(crate) type Selection<'a> = dyn Fn(u64) -> bool + Sync + 'a;
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -149,12 +137,11 @@ struct Chunks<'a> {
     lines: Option<Rows<'a>>,
     in_source: u64,
     id: u64,
-    ordinal: u64,
 }
 
 impl<'a> Chunks<'a> {
     fn new(sources: &'a [Source], selection: &'a Selection<'a>, max_row_bytes: usize) -> Self {
-        Self { sources, selection, max_row_bytes, next_source: 0, lines: None, in_source: 0, id: 0, ordinal: 0 }
+        Self { sources, selection, max_row_bytes, next_source: 0, lines: None, in_source: 0, id: 0 }
     }
 
     fn read(&mut self) -> Result<Option<Chunk>> {
@@ -176,18 +163,14 @@ impl<'a> Chunks<'a> {
                     self.lines = None;
                     break;
                 };
-                let copies = self.selection.copies.as_ref().map_or(1, |copies| copies(source, self.in_source));
                 let spot = Spot {
                     id: self.id,
                     place: line.location,
                     position: (u32::try_from(source).unwrap_or(u32::MAX), line.number),
-                    ordinal: self.ordinal,
-                    copies,
                     head: None,
                 };
-                let is_now = copies > 0 && self.selection.now.as_ref().is_none_or(|now| now(self.ordinal));
+                let is_now = (self.selection)(self.id);
                 let is_sample = self.in_source < SAMPLE as u64;
-                self.ordinal += u64::from(copies > 0);
                 self.in_source += 1;
                 self.id += 1;
                 // What follows the damage is lost, and nobody knows how much: that is no row to skip.

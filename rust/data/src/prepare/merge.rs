@@ -1,6 +1,7 @@
 //! Sets that are made of sets: shards joined, and a set with more appended.
 
 use super::staging::{Progress, QUARANTINE_FILE, Staging, check_target};
+use super::options::PART_BYTES;
 use super::writer::Parts;
 use super::{Preparer, Report, Tick, derived, existing};
 use crate::error::{Error, Kind, Result};
@@ -48,14 +49,14 @@ pub fn merge(folders: &[PathBuf], target: &Path, tick: &mut Tick<'_>) -> Result<
     }
     check_target(target)?;
     let staging = Staging::lock(target, &mut || tick(0, 0))?;
-    staging.begin(&base)?;
+    staging.begin(&base, false)?;
     let mut blocks: Vec<(u64, usize, usize)> = Vec::new();
     for (index, (.., report)) in shards.iter().enumerate() {
         let numbers = report.parts.iter().flat_map(|part| &part.blocks);
         blocks.extend(numbers.enumerate().map(|(batch, &block)| (block, index, batch)));
     }
     blocks.sort_unstable();
-    let mut parts = Parts::new(&staging.folder, &base, Vec::new());
+    let mut parts = Parts::new(&staging.folder, &base, Vec::new(), PART_BYTES);
     for (block, shard, batch) in blocks {
         let missing = || Error::data("a shard's report disagrees with its files");
         let batch = shards[shard].3.batches().get(batch).ok_or_else(missing)?;
@@ -105,7 +106,7 @@ impl Preparer {
                 .fix("append with the options of the set, or prepare a new one"));
         }
         let fingerprint = derived(&old.fingerprint, &added);
-        let mut begun = staging.begin(&fingerprint)?;
+        let mut begun = staging.begin(&fingerprint, self.resumes())?;
         if begun.report.parts.is_empty() {
             for part in &old.parts {
                 let (from, to) = (folder.join(&part.file), staging.folder.join(&part.file));
@@ -121,7 +122,11 @@ impl Preparer {
         }
         drop(set);
         let base = old.base.clone();
-        match self.run(sources, &staging, begun, &base, &fingerprint, tick) {
+        let mut made = self.run(sources, &staging, begun.clone(), &base, &fingerprint, tick);
+        if made.as_ref().is_err_and(|error| error.kind == Kind::Backend) {
+            made = self.run(sources, &staging, begun, &base, &fingerprint, tick);
+        }
+        match made {
             Ok(mut report) => {
                 report.appended.push(added);
                 staging.publish(folder, &report)?;

@@ -16,6 +16,7 @@ pub use report::{Count, Report};
 pub use staging::QUARANTINE_FILE;
 
 use crate::chat::Chat;
+use crate::clean::Dedup;
 use crate::encode::Encoder;
 use crate::error::{Error, Kind, Result};
 use crate::formats::Format;
@@ -171,15 +172,19 @@ impl Preparer {
         if let Some(report) = existing(folder, &fingerprint) {
             return Ok(report);
         }
-        let begun = staging.begin(&fingerprint)?;
-        match self.run(sources, &staging, begun, &base, &fingerprint, tick) {
-            Ok(report) => {
-                staging.publish(folder, &report)?;
-                Ok(report)
-            }
-            Err(error) => {
-                staging.keep = error.kind == Kind::Interrupted;
-                Err(error)
+        loop {
+            let begun = staging.begin(&fingerprint, self.resumes())?;
+            match self.run(sources, &staging, begun, &base, &fingerprint, tick) {
+                Ok(report) => {
+                    staging.publish(folder, &report)?;
+                    return Ok(report);
+                }
+                // Caught at a difference: the reference does all the work, from the start.
+                Err(error) if error.kind == Kind::Backend => staging.wipe(),
+                Err(error) => {
+                    staging.keep = error.kind == Kind::Interrupted;
+                    return Err(error);
+                }
             }
         }
     }
@@ -192,11 +197,19 @@ impl Preparer {
         self.base(sources).map(|base| self.sharded(&base))
     }
 
+    /// Whether blocks that are done need not be looked at again: not where later rows are compared with earlier ones.
+    fn resumes(&self) -> bool {
+        self.options.clean.dedup == Dedup::None
+    }
+
     fn base(&self, sources: &[Source]) -> Result<String> {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
         hasher.update(&self.identity.to_le_bytes());
         for source in sources {
             hasher.update(&source.fingerprint()?.to_le_bytes());
+        }
+        for path in &self.options.clean.decontaminate {
+            hasher.update(&Source::File(path.clone()).fingerprint()?.to_le_bytes());
         }
         Ok(format!("{:032x}", hasher.digest128()))
     }

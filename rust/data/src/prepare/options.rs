@@ -2,6 +2,7 @@
 
 use super::Packing;
 use crate::chat::MaskOptions;
+use crate::clean::{CleanOptions, Dedup};
 use crate::error::{Error, Kind, Result};
 use crate::formats::Columns;
 use crate::source::MAX_ROW_BYTES;
@@ -42,6 +43,12 @@ pub struct Options {
     /// The longest row in bytes.
     #[serde(default = "max_row_bytes")]
     pub max_row_bytes: usize,
+    /// Which rows are left out or held out.
+    #[serde(default)]
+    pub clean: CleanOptions,
+    /// "train" leaves out the rows that `clean` holds out, "validation" all others.
+    #[serde(default)]
+    pub part: Option<String>,
     /// Make every `of`-th block only, counted from `number`: (number, of).
     #[serde(default, skip_serializing)]
     pub shard: Option<(u64, u64)>,
@@ -56,8 +63,11 @@ pub struct Options {
     pub num_threads: usize,
 }
 
+/// Bytes after which a new file of a set is begun, unless the caller says otherwise.
+pub(super) const PART_BYTES: usize = 512 << 20;
+
 fn part_bytes() -> usize {
-    512 << 20
+    PART_BYTES
 }
 
 fn auto() -> String {
@@ -83,6 +93,15 @@ impl Options {
         }
         if self.shard.is_some_and(|(number, of)| number >= of) {
             return usage("shard is (number, of), and the number is below of");
+        }
+        self.clean.check()?;
+        if !matches!(self.part.as_deref(), None | Some("train" | "validation")) {
+            return usage("part is train or validation");
+        }
+        if self.clean.dedup != Dedup::None && self.shard.is_some() {
+            return Err(Error::new(Kind::Usage, "a shard alone cannot tell duplicates")
+                .because("which row is the first depends on the rows of other shards")
+                .fix("leave out dedup or shard"));
         }
         Packing::new(&self.packing, self.max_length)
     }

@@ -47,6 +47,9 @@ pub struct Report {
     pub truncated: BTreeMap<String, Count>,
     /// Rows that are not trained on, by reason.
     pub dropped: BTreeMap<String, Count>,
+    /// Rows that belong to the other part of a split.
+    #[serde(default)]
+    pub held_out: u64,
     /// Those among the dropped that could not be read.
     #[serde(default)]
     pub bad: u64,
@@ -147,6 +150,7 @@ impl Report {
         self.scored_tokens += other.scored_tokens;
         self.longest = self.longest.max(other.longest);
         self.bad += other.bad;
+        self.held_out += other.held_out;
         self.lost_labels += other.lost_labels;
         self.control_text.join(&other.control_text);
         for (mine, theirs) in [

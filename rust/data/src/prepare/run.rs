@@ -3,11 +3,13 @@
 use super::staging::{Progress, QUARANTINE_FILE, Staging};
 use super::writer::{Block, Writer};
 use super::{Count, PACKING_WINDOW, Preparer, Report, Tick};
+use crate::clean::{Cleaner, Dropped, Look};
 use crate::encode::{Encoded, Left, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::formats::Format;
 use crate::prepared::block::Item;
-use crate::rows::{Selection, Spot, bad_row, each_row, names, reason_of};
+use crate::record::Record;
+use crate::rows::{Spot, each_row, names, reason_of};
 use crate::source::Source;
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
@@ -15,6 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Seek, Write};
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{Scope, ScopedJoinHandle};
 
 /// Blocks that wait to be written while the next is encoded.
@@ -31,34 +34,38 @@ impl Preparer {
         fingerprint: &str,
         tick: &mut Tick<'_>,
     ) -> Result<Report> {
-        let shard = self.options.shard;
-        let first = begun.next_block;
-        let block_of = |ordinal: u64| ordinal / PACKING_WINDOW as u64;
-        let is_now = move |ordinal: u64| {
-            let block = block_of(ordinal);
-            block >= first && shard.is_none_or(|(number, of)| block % of == number)
+        let (options, first) = (&self.options, begun.next_block);
+        let is_now = |row: u64| {
+            let block = block_of(row);
+            block >= first && options.shard.is_none_or(|(number, of)| block % of == number)
         };
-        let everything = first == 0 && shard.is_none();
-        let selection = Selection { copies: None, now: (!everything).then(|| Box::new(is_now) as _) };
-        let skip = self.options.on_bad_row == "skip";
-        let writer = Writer::new(staging, self.packing, fingerprint, &begun);
+        let skip = options.on_bad_row == "skip";
+        let cleaner = self.cleaner(sources, staging, tick)?;
+        let writer = Writer::new(staging, self.packing, options.part_bytes, fingerprint, &begun);
         let quarantine = Quarantine::open(staging.folder.join(QUARANTINE_FILE))?;
         std::thread::scope(|scope| {
             let out = if self.threads() > 1 { Out::beside(scope, writer) } else { Out::Here(Box::new(writer)) };
             let begun_tokens = begun.report.tokens;
             let offset = (begun.rows_before, u32::try_from(begun.report.sources.len()).unwrap_or(u32::MAX));
-            let mut work = Work { report: begun.report, block: first, items: Vec::new(), quarantine, offset, tokens: 0, out };
+            let (block, part) = (first, options.part.as_deref());
+            let mut work = Work { report: begun.report, block, items: Vec::new(), quarantine, offset, part, tokens: 0, out };
             // What the sink counts is told to the caller on the way.
             let tokens = Cell::new(begun_tokens);
             let read = each_row(
                 self,
                 sources,
-                &selection,
+                &is_now,
                 skip,
                 &mut |rows| tick(rows, tokens.get()),
-                |row| self.outcomes(row.format, row.fields),
-                |spot, outcomes| {
-                    work.take(&spot, outcomes, block_of(spot.ordinal))?;
+                |row| self.looked(row.format, row.fields, cleaner.as_ref()),
+                |spot, looked| {
+                    let looked = looked.and_then(|(outcomes, look)| match (&cleaner, look) {
+                        (Some(cleaner), Some(look)) => {
+                            Ok((outcomes, write(cleaner).verdict(spot.id, &look)?, look.held_out))
+                        }
+                        _ => Ok((outcomes, None, false)),
+                    });
+                    work.take(&spot, looked, block_of(spot.id))?;
                     tokens.set(begun_tokens + work.tokens);
                     Ok(())
                 },
@@ -77,22 +84,96 @@ impl Preparer {
             out.finish(&mut report)?;
             report.sources.extend(sources.iter().map(Source::name));
             report.identity = format!("{:032x}", self.identity);
-            (report.base, report.fingerprint, report.shard) = (base.to_owned(), fingerprint.to_owned(), shard);
-            if report.used == 0 && shard.is_none() {
+            (report.base, report.fingerprint, report.shard) = (base.to_owned(), fingerprint.to_owned(), options.shard);
+            self.note(&mut report);
+            if report.used == 0 && options.shard.is_none() && part.is_none() {
                 return Err(nothing_left(&report, sources));
             }
             Ok(report)
         })
     }
 
+    /// Who tells which rows to leave out, after a first pass over the rows where one is needed.
+    fn cleaner(&self, sources: &[Source], staging: &Staging, tick: &mut Tick<'_>) -> Result<Option<RwLock<Cleaner>>> {
+        if self.options.clean.is_off() {
+            return Ok(None);
+        }
+        let mut cleaner = Cleaner::new(self.options.clean.clone(), &staging.folder)?;
+        if cleaner.needs_two_passes() {
+            let shared = RwLock::new(cleaner);
+            each_row(
+                self,
+                sources,
+                &|_| true,
+                true,
+                &mut |rows| tick(rows, 0),
+                |row| Ok(read(&shared).sketch(&row.format.read(row.fields)?)),
+                |spot, sketch| write(&shared).observe(spot.id, sketch.ok().flatten()),
+            )?;
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads()).build();
+            let pool = pool.map_err(|e| Error::new(Kind::Resource, "cannot start worker threads").because(e))?;
+            cleaner = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+            cleaner.finish_pass(&pool)?;
+        }
+        Ok(Some(RwLock::new(cleaner)))
+    }
+
+    /// What becomes of a row, and what the cleaner needs of one that is used.
+    fn looked(
+        &self,
+        format: &Format,
+        fields: &Map<String, Value>,
+        cleaner: Option<&RwLock<Cleaner>>,
+    ) -> Result<(Vec<Outcome>, Option<Look>)> {
+        let Some(cleaner) = cleaner else {
+            return Ok((self.outcomes(format, fields)?, None));
+        };
+        let records = format.read(fields)?;
+        let outcomes = self.encoded(&records)?;
+        let tokens = |outcome: &Outcome| match outcome {
+            Outcome::Used(encoded) => Some(encoded.whole_tokens),
+            Outcome::Dropped(_) => None,
+        };
+        let used: Vec<usize> = outcomes.iter().filter_map(tokens).collect();
+        let look = (!used.is_empty()).then(|| read(cleaner).look(&records, Some(used.iter().sum())));
+        Ok((outcomes, look))
+    }
+
     /// What becomes of a row: of each of its records.
     pub(crate) fn outcomes(&self, format: &Format, fields: &Map<String, Value>) -> Result<Vec<Outcome>> {
-        let mut outcomes = Vec::with_capacity(1);
-        for record in format.read(fields)? {
-            outcomes.append(&mut self.encoder.record(&record)?);
+        self.encoded(&format.read(fields)?)
+    }
+
+    fn encoded(&self, records: &[Record]) -> Result<Vec<Outcome>> {
+        let mut outcomes = Vec::with_capacity(records.len());
+        for record in records {
+            outcomes.append(&mut self.encoder.record(record)?);
         }
         Ok(outcomes)
     }
+
+    /// What ran slower than it might, and why.
+    pub(crate) fn note(&self, report: &mut Report) {
+        if let ("reference", Some(why)) = self.encoder.tokenizer().name() {
+            report.notes.push(format!("the tokenizers library made the tokens: {why}"));
+        }
+        let renders = self.encoder.chat().map_or(0, |chat| chat.template().outside_count());
+        if renders > 0 {
+            report.notes.push("jinja2 rendered conversations that the Rust engine does not".into());
+        }
+    }
+}
+
+fn block_of(row: u64) -> u64 {
+    row / PACKING_WINDOW as u64
+}
+
+fn read(cleaner: &RwLock<Cleaner>) -> RwLockReadGuard<'_, Cleaner> {
+    cleaner.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(cleaner: &RwLock<Cleaner>) -> RwLockWriteGuard<'_, Cleaner> {
+    cleaner.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn nothing_left(report: &Report, sources: &[Source]) -> Error {
@@ -107,6 +188,9 @@ fn nothing_left(report: &Report, sources: &[Source]) -> Error {
         .fix("give rows with something that an assistant says, and a max_length that holds it")
 }
 
+/// What became of a row: of its records, whether it is left out all the same, and whether it is held out.
+type Looked = (Vec<Outcome>, Option<Dropped>, bool);
+
 struct Work<'scope> {
     report: Report,
     block: u64,
@@ -114,37 +198,49 @@ struct Work<'scope> {
     quarantine: Quarantine,
     /// Rows and sources of the set that this is appended to.
     offset: (u64, u32),
+    /// Which part of a split is made.
+    part: Option<&'scope str>,
     /// Tokens of what was encoded.
     tokens: u64,
     out: Out<'scope>,
 }
 
 impl<'scope> Work<'scope> {
-    fn take(&mut self, spot: &Spot, outcomes: Result<Vec<Outcome>>, block: u64) -> Result<()> {
+    fn take(&mut self, spot: &Spot, looked: Result<Looked>, block: u64) -> Result<()> {
         if block != self.block {
             self.close_block()?;
             self.block = block;
         }
         self.report.rows += 1;
-        let outcomes = match outcomes {
-            Ok(outcomes) => outcomes,
+        let outcomes = match looked {
+            Ok((_, Some(Dropped { reason, like, place }), _)) => {
+                let detail = like.map(|row| format!("row {row}")).or(place);
+                let at = detail.map_or_else(|| spot.place.clone(), |detail| format!("{} (as {detail})", spot.place));
+                self.quarantine.write(&at, None, &reason, false)?;
+                self.report.dropped(&at, reason);
+                return Ok(());
+            }
+            Ok((outcomes, None, held_out)) => {
+                if self.part.is_some_and(|part| (part == "validation") != held_out) {
+                    self.report.held_out += 1;
+                    return Ok(());
+                }
+                outcomes
+            }
             Err(error) => {
                 self.report.bad += 1;
                 return self.left_out(spot, reason_of(&error), true);
             }
         };
-        let row = spot.id + self.offset.0;
-        let position = (spot.position.0 + self.offset.1, spot.position.1);
+        let (row, position) = (spot.id + self.offset.0, (spot.position.0 + self.offset.1, spot.position.1));
         let (mut used, mut control_text, mut reason) = (false, false, None);
         for outcome in outcomes {
             match outcome {
-                Outcome::Used(Encoded { sample, cut, control_text: has_control }) => {
+                Outcome::Used(Encoded { sample, cut, control_text: has_control, .. }) => {
                     (used, control_text) = (true, control_text || has_control);
-                    for _ in 0..spot.copies {
-                        self.report.record(&spot.place, cut);
-                        self.tokens += sample.len() as u64;
-                        self.items.push(Item { row, position, sample: sample.clone() });
-                    }
+                    self.report.record(&spot.place, cut);
+                    self.tokens += sample.len() as u64;
+                    self.items.push(Item { row, position, sample });
                 }
                 Outcome::Dropped(Left(why)) => {
                     reason.get_or_insert(why);
@@ -163,7 +259,7 @@ impl<'scope> Work<'scope> {
     }
 
     fn left_out(&mut self, spot: &Spot, reason: String, is_bad: bool) -> Result<()> {
-        self.quarantine.write(spot, &reason, is_bad)?;
+        self.quarantine.write(&spot.place, spot.head.as_deref(), &reason, is_bad)?;
         self.report.dropped(&spot.place, reason);
         Ok(())
     }
@@ -251,10 +347,10 @@ impl Quarantine {
         Ok(self.file.insert(BufWriter::new(file)))
     }
 
-    fn write(&mut self, spot: &Spot, reason: &str, is_bad: bool) -> Result<()> {
-        let mut line = json!({"where": spot.place, "reason": reason, "bad": is_bad});
-        if let (Some(head), Some(fields)) = (&spot.head, line.as_object_mut()) {
-            fields.insert("row".into(), head.as_str().into());
+    fn write(&mut self, place: &str, head: Option<&str>, reason: &str, is_bad: bool) -> Result<()> {
+        let mut line = json!({"where": place, "reason": reason, "bad": is_bad});
+        if let (Some(head), Some(fields)) = (head, line.as_object_mut()) {
+            fields.insert("row".into(), head.into());
         }
         if self.file.is_none() {
             self.begin()?;

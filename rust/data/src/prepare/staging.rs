@@ -39,7 +39,7 @@ pub(super) fn check_target(folder: &Path) -> Result<()> {
 }
 
 /// How far the work is, written when a part is on the disk.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Progress {
     pub(super) report: Report,
     /// Blocks that need not be made again: all before this one.
@@ -83,9 +83,10 @@ impl Staging {
     }
 
     /// What an earlier run left, when it was making the same set and its parts are whole; else an empty folder.
-    pub(super) fn begin(&self, fingerprint: &str) -> Result<Progress> {
+    pub(super) fn begin(&self, fingerprint: &str, resumes: bool) -> Result<Progress> {
         let text = std::fs::read_to_string(self.folder.join(PROGRESS_FILE)).unwrap_or_default();
         if let Ok(progress) = serde_json::from_str::<Progress>(&text)
+            && resumes
             && progress.report.fingerprint == fingerprint
             && progress.report.parts.iter().all(|part| PreparedSet::has(&self.folder, part))
             && self.cut_quarantine(progress.quarantine).is_ok()
@@ -95,6 +96,11 @@ impl Staging {
         let _ = std::fs::remove_dir_all(&self.folder);
         std::fs::create_dir(&self.folder).map_err(|e| Error::io("cannot make the output folder", &self.folder, &e))?;
         Ok(Progress::default())
+    }
+
+    /// Forget what was made.
+    pub(super) fn wipe(&self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 
     fn cut_quarantine(&self, length: u64) -> std::io::Result<()> {

@@ -12,9 +12,6 @@ use crate::prepared::{Part, PartWriter, part_name};
 use arrow_array::RecordBatch;
 use std::path::{Path, PathBuf};
 
-/// Bytes after which a new file is begun.
-const PART_BYTES: usize = 512 << 20;
-
 /// A block that is read and encoded.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -32,13 +29,14 @@ pub(super) struct Parts {
     fingerprint: String,
     open: Option<PartWriter>,
     open_bytes: usize,
+    part_bytes: usize,
     done: Vec<Part>,
 }
 
 impl Parts {
     /// Go on behind the files that are done.
-    pub(super) fn new(folder: &Path, fingerprint: &str, done: Vec<Part>) -> Self {
-        Self { folder: folder.into(), fingerprint: fingerprint.into(), open: None, open_bytes: 0, done }
+    pub(super) fn new(folder: &Path, fingerprint: &str, done: Vec<Part>, part_bytes: usize) -> Self {
+        Self { folder: folder.into(), fingerprint: fingerprint.into(), open: None, open_bytes: 0, part_bytes, done }
     }
 
     /// Write one block; true when it was the last of a file, which is on the disk now.
@@ -51,7 +49,7 @@ impl Parts {
         };
         part.write(block, batch)?;
         self.open_bytes += batch.get_array_memory_size();
-        let is_full = self.open_bytes >= PART_BYTES;
+        let is_full = self.open_bytes >= self.part_bytes;
         if is_full {
             self.close()?;
         }
@@ -85,7 +83,7 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Go on where `begun` ends.
-    pub(super) fn new(staging: &'a Staging, packing: Packing, fingerprint: &str, begun: &Progress) -> Self {
+    pub(super) fn new(staging: &'a Staging, packing: Packing, part_bytes: usize, fingerprint: &str, begun: &Progress) -> Self {
         let done = &begun.report;
         let written = Report {
             windows: done.windows,
@@ -96,7 +94,7 @@ impl<'a> Writer<'a> {
             fingerprint: fingerprint.into(),
             ..Report::default()
         };
-        let parts = Parts::new(&staging.folder, fingerprint, done.parts.clone());
+        let parts = Parts::new(&staging.folder, fingerprint, done.parts.clone(), part_bytes);
         Self { staging, packing, parts, rows_before: begun.rows_before, written }
     }
 
