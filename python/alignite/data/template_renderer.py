@@ -60,7 +60,9 @@ class _Worker:
 
     def _exchange(self, line: str) -> dict[str, str]:
         process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         died = {"limit": "it takes too much time or memory, and its process was ended"}
         try:
             rest = memoryview(line.encode() + b"\n")
@@ -116,8 +118,8 @@ class TemplateRenderer:
     It is called with a request as ``alignite_data::template::Renderer`` describes it, and returns the text.
 
     Raises:
-        TemplateError: the template does not compile, raises, or takes more than half a second of processor time, 768 MiB
-            of memory or 32 MiB of output; ``what`` says which.
+        TemplateError: the template does not compile, raises, or takes more than half a second of processor time,
+            768 MiB of memory or 32 MiB of output; ``what`` says which.
     """
 
     def __init__(self, source: str, date: tuple[int, int, int]) -> None:
