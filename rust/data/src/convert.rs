@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::write::{Form, Pairs, Target, derive, write};
 use crate::formats::{Columns, Format};
 use crate::prepare::Count;
-use crate::rows::{names, parse, reason_of};
+use crate::rows::{names, reason_of};
 use crate::source::{Content, MAX_ROW_BYTES, Source, is_fatal};
 use flate2::Compression;
 use flate2::write::GzEncoder;

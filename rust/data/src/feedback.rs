@@ -7,7 +7,7 @@
 
 use crate::chat::Span;
 use crate::conversation::Message;
-use crate::encode::{CONTROL, Cut, Encoded, Encoder, IGNORE, Kept, Left, Outcome, labels_of};
+use crate::encode::{CONTROL, Cut, Encoded, Encoder, IGNORE, Kept, Left, Outcome, Whole, labels_of};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Context, Record, Step, Steps};
 use crate::sample::{Role, Sample, Segment};
@@ -65,6 +65,49 @@ impl Encoder {
             }
         };
         Ok(vec![kept.into()])
+    }
+
+    /// The replies of a record, each by its name and behind the whole prompt, to be looked at.
+    pub(crate) fn wholes(&self, record: &Record) -> Result<Vec<(String, Whole)>> {
+        let score = |score: f64| format!("score {score}");
+        let replies: Vec<(String, &[Message])> = match record {
+            Record::Preference(pair) => {
+                vec![("chosen".into(), &*pair.chosen), ("rejected".into(), &*pair.rejected)]
+            }
+            Record::Ranking(ranking) => ranking.responses.iter().map(|r| (score(r.score), &*r.messages)).collect(),
+            Record::Unpaired(one) => vec![((if one.label { "good" } else { "bad" }).into(), &*one.completion)],
+            Record::Steps(_) | Record::Conversation(_) | Record::Text(_) => Vec::new(),
+        };
+        let (prompt, context) = match record {
+            Record::Preference(pair) => (&pair.prompt, &pair.context),
+            Record::Ranking(ranking) => (&ranking.prompt, &ranking.context),
+            Record::Unpaired(one) => (&one.prompt, &one.context),
+            Record::Steps(steps) => return self.way_wholes(steps),
+            Record::Conversation(_) | Record::Text(_) => return Ok(Vec::new()),
+        };
+        let mut wholes = Vec::with_capacity(replies.len());
+        for (name, reply) in replies {
+            if let Ok(pair) = self.pair(prompt, reply, context)? {
+                wholes.push((name, pair.whole()));
+            }
+        }
+        Ok(wholes)
+    }
+
+    fn way_wholes(&self, record: &Steps) -> Result<Vec<(String, Whole)>> {
+        let mut wholes = Vec::new();
+        for (way, ratings) in ways(record) {
+            let steps: Vec<&Step> = way.iter().map(|&step| &record.steps[step]).collect();
+            let reply = [solution_of(record, &steps)];
+            if let Ok(pair) = self.pair(&record.prompt, &reply, &record.context)?
+                && let Ok(labels) = self.step_labels(&pair, &reply[0], &steps, &ratings)?
+            {
+                let shown = ratings.iter().map(|rating| rating.map_or_else(|| "-".into(), |rating| rating.to_string()));
+                let name = format!("steps rated {}", shown.collect::<Vec<_>>().join(" "));
+                wholes.push((name, Whole { labels, ..pair.whole() }));
+            }
+        }
+        Ok(wholes)
     }
 
     /// A prompt and its replies; old turns of the prompt are left out until all fits.
@@ -192,21 +235,8 @@ impl Encoder {
     /// Each way through the steps as a sample: the prompt and the steps as one text, as a policy would write it, and at
     /// the token that holds a step's last character its rating. A step that several ways share is rated in the first.
     fn steps(&self, record: &Steps) -> Result<Vec<Outcome>> {
-        let mut is_parent = vec![false; record.steps.len()];
-        record.steps.iter().filter_map(|step| step.parent).for_each(|parent| is_parent[parent] = true);
-        let mut rated = vec![false; record.steps.len()];
         let mut outcomes = Vec::new();
-        for last in (0..record.steps.len()).filter(|&step| !is_parent[step]) {
-            let mut way = vec![last];
-            while let Some(parent) = record.steps[way[way.len() - 1]].parent {
-                way.push(parent);
-            }
-            way.reverse();
-            let ratings: Vec<Option<i8>> =
-                way.iter().map(|&step| record.steps[step].rating.filter(|_| !std::mem::replace(&mut rated[step], true))).collect();
-            if ratings.iter().all(Option::is_none) {
-                continue;
-            }
+        for (way, ratings) in ways(record) {
             let steps: Vec<&Step> = way.iter().map(|&step| &record.steps[step]).collect();
             outcomes.push(self.way(record, &steps, &ratings)?.into());
         }
@@ -220,9 +250,7 @@ impl Encoder {
         if steps.iter().any(|step| step.text.trim().is_empty()) {
             return Ok(Err(Left("an empty step")));
         }
-        let solution = steps.iter().map(|step| step.text.as_str()).collect::<Vec<_>>().join(SEPARATOR);
-        let bare = record.prompt.iter().all(|message| message.bare);
-        let reply = [Message { bare, ..Message::text("assistant", &solution) }];
+        let reply = [solution_of(record, steps)];
         if let Some(left) = self.unreadable(&record.prompt).or_else(|| self.unreadable(&reply)) {
             return Ok(Err(left));
         }
@@ -231,34 +259,99 @@ impl Encoder {
                 Ok(pair) => pair,
                 Err(left) => return Ok(Err(left)),
             };
-            // A template may trim what it is given, at the ends only.
-            let told = solution.trim_end();
-            let skipped = told.len() - told.trim_start().len();
-            let Some(at) = pair.text[pair.start..].find(told.trim_start()) else {
-                return Err(Error::new(Kind::Mask, "the steps cannot be found in the rendered text")
-                    .because("the template changes what the assistant says"));
+            let labels = match self.step_labels(&pair, &reply[0], steps, ratings)? {
+                Ok(labels) => labels,
+                Err(left) => return Ok(Err(left)),
             };
-            let base = pair.start + at;
-            let mut labels = vec![IGNORE; pair.prompt.len() + pair.reply.len()];
-            let mut end = 0;
-            for (step, rating) in steps.iter().zip(ratings) {
-                let last = end + step.text.trim_end().len();
-                end += step.text.len() + SEPARATOR.len();
-                let Some(rating) = rating else { continue };
-                let byte = (base + last).saturating_sub(skipped + 1);
-                let token = pair.reply.ending_by(byte);
-                let label = labels.get_mut(pair.prompt.len() + token);
-                match label {
-                    Some(label) if *label == IGNORE => *label = i32::from(*rating),
-                    _ => return Ok(Err(Left("two steps end in one token"))),
-                }
-            }
             let ids: Vec<i32> = pair.prompt.ids.iter().chain(&pair.reply.ids).map(|id| id.cast_signed()).collect();
             let mut sample = Sample::whole(ids, labels);
             sample.segments[0].role = Role::Steps;
             let whole_tokens = sample.len();
             Ok(Ok(Encoded { sample, cut, whole_tokens, control_text: pair.control_text }))
         })
+    }
+
+    /// The ratings at the tokens that hold the steps' last characters, [`IGNORE`] elsewhere.
+    fn step_labels(
+        &self,
+        pair: &Pair,
+        reply: &Message,
+        steps: &[&Step],
+        ratings: &[Option<i8>],
+    ) -> Result<Kept<Vec<i32>>> {
+        let solution = reply.content.as_deref().unwrap_or_default();
+        // A template may trim what it is given, at the ends only.
+        let told = solution.trim();
+        let skipped = solution.len() - solution.trim_start().len();
+        let Some(at) = pair.text[pair.start..].find(told) else {
+            return Err(Error::new(Kind::Mask, "the steps cannot be found in the rendered text")
+                .because("the template changes what the assistant says"));
+        };
+        let mut labels = vec![IGNORE; pair.prompt.len() + pair.reply.len()];
+        let mut before = 0;
+        for (step, rating) in steps.iter().zip(ratings) {
+            let end = before + step.text.trim_end().len();
+            before += step.text.len() + SEPARATOR.len();
+            let Some(rating) = rating else { continue };
+            let byte = (pair.start + at + end).saturating_sub(skipped + 1);
+            let label = labels.get_mut(pair.prompt.len() + pair.reply.ending_by(byte));
+            match label {
+                Some(label) if *label == IGNORE => *label = i32::from(*rating),
+                _ => return Ok(Err(Left("two steps end in one token"))),
+            }
+        }
+        Ok(Ok(labels))
+    }
+}
+
+/// Steps by their numbers, and the ratings that they have here.
+type Way = (Vec<usize>, Vec<Option<i8>>);
+
+/// The ways through a tree of steps that rate something new.
+fn ways(record: &Steps) -> Vec<Way> {
+    let mut is_parent = vec![false; record.steps.len()];
+    record.steps.iter().filter_map(|step| step.parent).for_each(|parent| is_parent[parent] = true);
+    let mut rated = vec![false; record.steps.len()];
+    let mut ways = Vec::new();
+    for last in (0..record.steps.len()).filter(|&step| !is_parent[step]) {
+        let mut way = vec![last];
+        while let Some(parent) = way.last().and_then(|&step| record.steps[step].parent) {
+            way.push(parent);
+        }
+        way.reverse();
+        let rating = |&step: &usize| {
+            let was_rated = std::mem::replace(&mut rated[step], true);
+            record.steps[step].rating.filter(|_| !was_rated)
+        };
+        let ratings: Vec<Option<i8>> = way.iter().map(rating).collect();
+        if ratings.iter().any(Option::is_some) {
+            ways.push((way, ratings));
+        }
+    }
+    ways
+}
+
+fn solution_of(record: &Steps, steps: &[&Step]) -> Message {
+    let text = steps.iter().map(|step| step.text.as_str()).collect::<Vec<_>>().join(SEPARATOR);
+    Message { bare: record.prompt.iter().all(|message| message.bare), ..Message::text("assistant", &text) }
+}
+
+impl Pair {
+    /// Prompt and reply as one, to be looked at.
+    fn whole(self) -> Whole {
+        let mut tokens = self.prompt;
+        let mut labels = vec![IGNORE; tokens.len()];
+        labels.extend(self.labels);
+        tokens.append(&self.reply, 0);
+        Whole {
+            contents: vec![("prompt".into(), 0..self.start), ("reply".into(), self.start..self.text.len())],
+            ends: vec![self.text.len()],
+            text: self.text,
+            tokens,
+            labels,
+            weights: Vec::new(),
+            control_text: self.control_text,
+        }
     }
 }
 

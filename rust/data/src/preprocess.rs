@@ -1,6 +1,5 @@
 //! Tables to tables: the rows of Arrow record batches as token windows, for whoever holds them.
 
-use crate::conversation::kind_of;
 use crate::encode::{Encoded, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::prepare::Preparer;

@@ -4,14 +4,15 @@ mod shown;
 
 pub use shown::{Piece, Shown, Turn};
 
-use crate::encode::{Cut, Encoder, IGNORE, Kept, Left, Whole};
+use crate::encode::{Cut, Encoded, Encoder, IGNORE, Kept, Left, Outcome, Whole};
 use crate::error::{Error, Kind, Result};
-use crate::formats::Format;
 use crate::prepare::{Count, PACKING_WINDOW, Preparer, Report, Tick, how};
-use crate::rows::{Spot, each_row, names, reason_of};
+use crate::prepared::block::{Item, held};
+use crate::record::Record;
+use crate::rows::{Row, Spot, each_row, names, reason_of};
+use crate::sample::Sample;
 use crate::source::Source;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -106,30 +107,47 @@ impl Histogram {
     }
 }
 
-/// A row as a worker leaves it.
+/// A record as a worker leaves it.
 enum Looked {
-    Tokens { whole: Whole, fate: Kept<(usize, Cut)>, hash: u128, control: BTreeSet<String> },
+    Tokens { whole: Whole, fate: Kept<(usize, Cut)>, hash: u128, control: BTreeSet<String>, sample: Sample },
+    Feedback { record: Box<Record>, outcomes: Vec<Outcome> },
     Left { reason: &'static str, head: String },
 }
 
-fn look(encoder: &Encoder, format: &Format, row: &Map<String, Value>) -> Result<Vec<Looked>> {
-    let looked = |whole: Kept<Whole>| match whole {
-        Ok(whole) => look_at(encoder, whole),
-        Err(Left(reason)) => Looked::Left { reason, head: shown::head(row) },
-    };
-    Ok(encoder.whole(format, row)?.into_iter().map(looked).collect())
+fn look(row: &Row<'_>) -> Result<Vec<Looked>> {
+    let encoder = row.encoder;
+    let mut all = Vec::with_capacity(1);
+    for record in row.format.read(row.fields)? {
+        all.push(match record {
+            Record::Conversation(_) | Record::Text(_) => match encoder.whole(&record)? {
+                Ok(whole) => look_at(encoder, whole),
+                Err(Left(reason)) => Looked::Left { reason, head: shown::head(row.fields) },
+            },
+            feedback => {
+                Looked::Feedback { outcomes: encoder.record(&feedback)?, record: Box::new(feedback) }
+            }
+        });
+    }
+    Ok(all)
 }
 
 fn look_at(encoder: &Encoder, whole: Whole) -> Looked {
     let fate = encoder.cut(&whole);
-    let bytes: Vec<u8> = whole.tokens.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
     let control = match fate {
         Ok(_) if whole.control_text => {
             encoder.control_texts(&whole).into_iter().map(|(_, token)| token.to_owned()).collect()
         }
         _ => BTreeSet::new(),
     };
-    Looked::Tokens { hash: xxhash_rust::xxh3::xxh3_128(&bytes), whole, fate, control }
+    let kept = fate.map_or(0, |(kept, _)| kept);
+    let ids = whole.tokens.ids[..kept].iter().map(|id| id.cast_signed()).collect();
+    let sample = Sample::whole(ids, whole.labels[..kept].to_vec());
+    Looked::Tokens { hash: hash(whole.tokens.ids.iter().copied()), whole, fate, control, sample }
+}
+
+fn hash(ids: impl Iterator<Item = u32>) -> u128 {
+    let bytes: Vec<u8> = ids.flat_map(u32::to_le_bytes).collect();
+    xxhash_rust::xxh3::xxh3_128(&bytes)
 }
 
 enum Asked {
@@ -158,7 +176,8 @@ struct Work<'a> {
     survey: Survey,
     tokens: Histogram,
     scored: Histogram,
-    pending: Vec<(usize, usize)>,
+    pending: Vec<Item>,
+    block: u64,
     /// By the hash of a row's tokens, where it stood first: at most some 100 bytes a row.
     seen: HashMap<u128, (u32, u64)>,
     /// What `rows` and `examples` show already.
@@ -186,69 +205,125 @@ impl Preparer {
             tokens: Histogram::default(),
             scored: Histogram::default(),
             pending: Vec::new(),
+            block: 0,
             seen: HashMap::new(),
             happened: HashSet::new(),
         };
-        let read = each_row(self, sources, true, tick, look, |spot, looked| {
-            match looked {
-                Ok(records) => records.into_iter().for_each(|looked| work.take(&spot, Ok(looked))),
-                Err(error) => work.take(&spot, Err(error)),
-            }
-            Ok(())
+        let read = each_row(self, sources, &|_| true, true, &mut |rows| tick(rows, 0), look, |spot, looked| {
+            work.take(&spot, looked)
         })?;
         (work.survey.report.rows, work.survey.report.format) = (read.rows, read.format);
+        work.survey.report.unused_columns = read.unused;
         if let Some(missing) = work.asked.iter().position(|(_, found)| !found) {
             return Err(Error::new(Kind::Usage, format!("there is no row {}", wanted.asked[missing]))
                 .at(names(sources))
                 .fix(format!("rows are 0 to {}, or file:line of a line that is not blank", read.rows - 1)));
         }
-        Ok(work.finish())
+        work.finish()
     }
 }
 
 impl Work<'_> {
-    fn take(&mut self, spot: &Spot, looked: Result<Looked>) {
-        let report = &mut self.survey.report;
-        match looked {
-            Ok(Looked::Tokens { whole, fate, hash, control }) => {
-                let scored = |labels: &[i32]| labels.iter().filter(|&&label| label != IGNORE).count();
-                self.tokens.add(whole.tokens.len());
-                self.scored.add(scored(&whole.labels));
-                let what = match fate {
-                    Ok((_, cut)) => how(cut),
-                    Err(Left(reason)) => Some(reason),
-                };
-                let what = what.or((!control.is_empty()).then_some("control tokens"));
-                let is_used = match fate {
-                    Ok((kept, cut)) => {
-                        report.used(&spot.place, cut, whole.control_text);
-                        self.pending.push((kept, scored(&whole.labels[..kept])));
-                        for token in control {
-                            *self.survey.control_tokens.entry(token).or_default() += 1;
-                        }
-                        self.duplicate(hash, spot);
-                        true
-                    }
-                    Err(Left(reason)) => {
-                        report.dropped(&spot.place, reason.into());
-                        false
-                    }
-                };
-                let encoder = self.preparer.encoder();
-                self.keep(spot, is_used, what, |spot| Shown::tokens(spot, encoder, &whole, fate));
-                self.pack(false);
-            }
-            Ok(Looked::Left { reason, head }) => {
-                report.dropped(&spot.place, reason.into());
-                self.keep(spot, false, Some(reason), |spot| Shown::left(spot, reason, head));
-            }
+    fn take(&mut self, spot: &Spot, looked: Result<Vec<Looked>>) -> Result<()> {
+        let block = spot.id / PACKING_WINDOW as u64;
+        if block != self.block {
+            self.pack()?;
+            self.block = block;
+        }
+        let looked = match looked {
+            Ok(looked) => looked,
             Err(error) => {
                 let reason = reason_of(&error);
-                report.dropped(&spot.place, reason.clone());
+                self.survey.report.dropped(&spot.place, reason.clone());
+                self.survey.report.bad += 1;
                 self.survey.bad.add(&spot.place);
-                self.keep(spot, false, Some(&reason.clone()), |spot| Shown::bad(spot, reason, error));
+                self.keep(spot, false, Some(&reason.clone()), |spot| vec![Shown::bad(spot, reason, error)]);
+                return Ok(());
+            }
+        };
+        let (mut is_used, mut control_text, mut reason) = (false, false, None);
+        for looked in looked {
+            let fate = match looked {
+                Looked::Tokens { whole, fate, hash, control, sample } => {
+                    control_text |= fate.is_ok() && whole.control_text;
+                    self.tokens(spot, &whole, fate, hash, control, sample)
+                }
+                Looked::Feedback { record, outcomes } => self.feedback(spot, &record, outcomes),
+                Looked::Left { reason, head } => {
+                    self.keep(spot, false, Some(reason), |spot| vec![Shown::left(spot, reason, head)]);
+                    Err(Left(reason))
+                }
+            };
+            match fate {
+                Ok(()) => is_used = true,
+                Err(Left(why)) => {
+                    reason.get_or_insert(why);
+                }
             }
         }
+        let report = &mut self.survey.report;
+        match (is_used, reason) {
+            (true, Some(reason)) => report.dropped_records.entry(reason.into()).or_default().add(&spot.place),
+            (true, None) => {}
+            (false, reason) => report.dropped(&spot.place, reason.unwrap_or("the row holds no record").into()),
+        }
+        if is_used {
+            report.used(&spot.place, control_text);
+        }
+        Ok(())
+    }
+
+    fn tokens(
+        &mut self,
+        spot: &Spot,
+        whole: &Whole,
+        fate: Kept<(usize, Cut)>,
+        hash: u128,
+        control: BTreeSet<String>,
+        sample: Sample,
+    ) -> Kept<()> {
+        let scored = |labels: &[i32]| labels.iter().filter(|&&label| label != IGNORE).count();
+        self.tokens.add(whole.tokens.len());
+        self.scored.add(scored(&whole.labels));
+        let what = match fate {
+            Ok((_, cut)) => how(cut),
+            Err(Left(reason)) => Some(reason),
+        };
+        let what = what.or((!control.is_empty()).then_some("control tokens"));
+        if let Ok((_, cut)) = fate {
+            self.survey.report.record(&spot.place, cut);
+            self.pending.push(Item { row: spot.id, position: spot.position, sample });
+            for token in control {
+                *self.survey.control_tokens.entry(token).or_default() += 1;
+            }
+            self.duplicate(hash, spot);
+        }
+        let encoder = self.preparer.encoder();
+        self.keep(spot, fate.is_ok(), what, |spot| vec![Shown::tokens(spot, encoder, whole, fate)]);
+        fate.map(|_| ())
+    }
+
+    fn feedback(&mut self, spot: &Spot, record: &Record, outcomes: Vec<Outcome>) -> Kept<()> {
+        let (mut fate, mut what) = (Err(Left("the row holds no record")), None);
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Used(Encoded { sample, cut, .. }) => {
+                    self.tokens.add(sample.len());
+                    self.scored.add(sample.labels.iter().filter(|&&label| label != IGNORE).count());
+                    self.duplicate(hash(sample.ids.iter().map(|id| id.cast_unsigned())), spot);
+                    self.survey.report.record(&spot.place, cut);
+                    self.pending.push(Item { row: spot.id, position: spot.position, sample });
+                    what = what.or(how(cut));
+                    fate = Ok(());
+                }
+                Outcome::Dropped(left) if fate.is_err() => fate = Err(left),
+                Outcome::Dropped(_) => {}
+            }
+        }
+        let encoder = self.preparer.encoder();
+        let what = what.or(fate.err().map(|Left(reason)| reason));
+        self.keep(spot, fate.is_ok(), what, |spot| Shown::feedback(spot, encoder, record, fate.err()));
+        fate
     }
 
     fn duplicate(&mut self, hash: u128, spot: &Spot) {
@@ -269,7 +344,7 @@ impl Work<'_> {
     }
 
     /// Keep a row when it is wanted, or the first that something happened to.
-    fn keep(&mut self, spot: &Spot, is_used: bool, what: Option<&str>, make: impl FnOnce(&Spot) -> Shown) {
+    fn keep(&mut self, spot: &Spot, is_used: bool, what: Option<&str>, make: impl FnOnce(&Spot) -> Vec<Shown>) {
         let survey = &mut self.survey;
         if !self.asked.is_empty() {
             let mut is_asked = false;
@@ -279,7 +354,7 @@ impl Work<'_> {
                 }
             }
             if is_asked {
-                survey.rows.push(make(spot));
+                survey.rows.extend(make(spot));
             }
             return;
         }
@@ -289,28 +364,24 @@ impl Work<'_> {
             && what.is_some_and(|what| !self.happened.contains(what));
         if is_first || is_example {
             self.happened.extend(what.map(str::to_owned));
-            if is_first { &mut survey.rows } else { &mut survey.examples }.push(make(spot));
+            if is_first { &mut survey.rows } else { &mut survey.examples }.extend(make(spot));
         }
     }
 
-    fn pack(&mut self, all: bool) {
-        while self.pending.len() >= PACKING_WINDOW || (all && !self.pending.is_empty()) {
-            let rest = self.pending.split_off(self.pending.len().min(PACKING_WINDOW));
-            let rows = std::mem::replace(&mut self.pending, rest);
-            let lengths: Vec<usize> = rows.iter().map(|&(tokens, _)| tokens).collect();
-            for window in self.preparer.windows(&lengths) {
-                let sum = |of: fn(&(usize, usize)) -> usize| window.iter().map(|&row| of(&rows[row])).sum();
-                self.survey.report.window(sum(|row| row.0), sum(|row| row.1));
-            }
-        }
+    fn pack(&mut self) -> Result<()> {
+        let items = std::mem::take(&mut self.pending);
+        let (windows, lost) = self.preparer.packing().windows(&items)?;
+        held(&items, &windows).into_iter().for_each(|window| self.survey.report.window(window));
+        self.survey.report.lost_labels += lost;
+        Ok(())
     }
 
-    fn finish(mut self) -> Survey {
-        self.pack(true);
+    fn finish(mut self) -> Result<Survey> {
+        self.pack()?;
         self.survey.report.close(self.preparer.options().max_length);
         self.survey.tokens = self.tokens.spread();
         self.survey.scored_tokens = self.scored.spread();
-        self.survey
+        Ok(self.survey)
     }
 }
 

@@ -164,7 +164,7 @@ fn of<'a>(record: &'a Record, out: &mut Vec<Piece<'a>>) {
             for step in &steps.steps {
                 let text = step.text.as_str().into();
                 out.push(Piece { kind: Kind::Reply, tag: "step", role: "assistant".into(), text });
-                out.push(Piece::meta("rating", step.rating.to_string()));
+                out.push(Piece::meta("rating", step.rating.map_or_else(String::new, |rating| rating.to_string())));
             }
             &steps.context
         }

@@ -164,8 +164,9 @@ impl Drop for Staging {
 #[cfg(unix)]
 fn is_still(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    matches!((file.metadata(), path.metadata()), (Ok(a), Ok(b)) if same(a, b))
+    let place = |metadata: std::io::Result<std::fs::Metadata>| metadata.ok().map(|m| (m.dev(), m.ino()));
+    let there = place(path.metadata());
+    there.is_some() && place(file.metadata()) == there
 }
 
 #[cfg(not(unix))]

@@ -6,7 +6,7 @@ use crate::sample::{IGNORE, Role, Sample};
 use arrow_array::types::{ArrowPrimitiveType, Float32Type, Int8Type, Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, GenericListArray, Int32Array, OffsetSizeTrait, PrimitiveArray, RecordBatch};
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_schema::Field;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -56,10 +56,7 @@ impl<T: ArrowPrimitiveType, O: OffsetSizeTrait> Lists<T, O> {
         }
     }
 
-    fn finish(self) -> ArrayRef
-    where
-        ScalarBuffer<T::Native>: From<Vec<T::Native>>,
-    {
+    fn finish(self) -> ArrayRef {
         let values = PrimitiveArray::<T>::new(ScalarBuffer::from(self.values), None);
         let field = Arc::new(Field::new("item", values.data_type().clone(), false));
         let nulls = self.valid.filter(|valid| valid.contains(&false)).map(NullBuffer::from);
@@ -161,6 +158,19 @@ pub(crate) fn record_batch(items: &[Item], windows: &[Vec<Piece>]) -> Result<(Re
     ];
     let batch = RecordBatch::try_new(Arc::new(schema()), columns);
     Ok((batch.map_err(|e| Error::new(Kind::Resource, "windows do not fit together").because(e))?, held))
+}
+
+/// What windows hold, without making them.
+pub(crate) fn held(items: &[Item], windows: &[Vec<Piece>]) -> Vec<Window> {
+    let scored = |piece: &Piece| {
+        let labels = &items[piece.item].sample.labels[piece.tokens.clone()];
+        labels.iter().skip(1).filter(|&&label| label != IGNORE).count()
+    };
+    let window = |pieces: &Vec<Piece>| Window {
+        tokens: pieces.iter().map(|piece| piece.tokens.len()).sum(),
+        scored: pieces.iter().map(scored).sum(),
+    };
+    windows.iter().map(window).collect()
 }
 
 fn number(value: usize) -> Result<i32> {

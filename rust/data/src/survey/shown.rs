@@ -3,6 +3,7 @@
 use crate::encode::{Cut, Encoder, IGNORE, Kept, Left, Whole};
 use crate::error::Error;
 use crate::prepare::how;
+use crate::record::Record;
 use crate::rows::Spot;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -97,6 +98,20 @@ impl Shown {
             pieces: pieces(encoder, whole, kept),
             ..Self::default()
         }
+    }
+
+    /// A record that compares or rates replies: each of its replies behind the prompt, before anything is left out.
+    pub(super) fn feedback(spot: &Spot, encoder: &Encoder, record: &Record, left: Option<Left>) -> Vec<Self> {
+        let wholes = encoder.wholes(record).unwrap_or_default();
+        if wholes.is_empty() {
+            let reason = left.map_or("the row holds no record", |Left(reason)| reason);
+            return vec![Self::left(spot, reason, String::new())];
+        }
+        let shown = |(name, whole): (String, Whole)| {
+            let fate = left.map_or(Ok((whole.tokens.len(), Cut::Whole)), Err);
+            Self { place: format!("{} ({name})", spot.place), ..Self::tokens(spot, encoder, &whole, fate) }
+        };
+        wholes.into_iter().map(shown).collect()
     }
 
     pub(super) fn left(spot: &Spot, reason: &str, head: String) -> Self {
