@@ -30,6 +30,7 @@ impl FileRows {
         slf
     }
 
+    #[allow(clippy::type_complexity)]
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<(String, Option<String>, Option<String>)>> {
         let line = detached(py, || {
             let line = self.inner.lock().unwrap_or_else(PoisonError::into_inner).next()?;

@@ -105,7 +105,7 @@ fn checked_body(header: &[u8]) -> Result<usize> {
         _ => None,
     };
     // Columns of nothing have rows without bytes; more than this is a damaged number.
-    if rows.is_some_and(|rows| rows < 0 || rows > MAX_BATCH) {
+    if rows.is_some_and(|rows| !(0..=MAX_BATCH).contains(&rows)) {
         return Err(damaged("a batch has an absurd number of rows"));
     }
     usize::try_from(length).map_err(|_| damaged("a batch has a negative length"))

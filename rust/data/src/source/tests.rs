@@ -133,7 +133,7 @@ fn csv_records_have_the_line_they_start_at() {
     check("a.csv", content, &expected);
     check("a.tsv.gz", &gzip(&[b"p\tc\n1,2\t3\n"]), &[("a.tsv.gz:2", r#"{"p":"1,2","c":"3"}"#)]);
     let long = [b"p,c\n\"".to_vec(), b"x\n".repeat(1000), b"\",y\nx,y".to_vec()].concat();
-    let expected = [("a.csv:2", "the row is longer than 1000 bytes"), ("a.csv:1002", r#"{"p":"x","c":"y"}"#)];
+    let expected = [("a.csv:2", "the row is longer than 1000 bytes"), ("a.csv:1003", r#"{"p":"x","c":"y"}"#)];
     check("a.csv", &long, &expected);
     check("a.csv", b"p,c\na,b\n\"x\ny,z\n", &[("a.csv:2", r#"{"p":"a","c":"b"}"#), ("a.csv:3", DAMAGED)]);
     check("a.csv", b"p,c\na\"b,\"c\"d\n", &[("a.csv:2", r#"{"p":"a\"b","c":"cd"}"#)]);
