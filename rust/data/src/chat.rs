@@ -448,7 +448,7 @@ mod tests {
     fn what_cannot_be_told_is_an_error() {
         let messages = [("user", "a"), ("assistant", "b")].map(|(r, c)| Message::text(r, c));
         let refuse = |source: &str| chat(source).render(&messages, &Context::default()).unwrap_err();
-        assert!(refuse(&CHATML.replace("<|im_end|>", "")).what.contains("no end token"));
+        assert!(refuse(&CHATML.replace("<|im_end|>", "").replace("<|im_start|>", "#")).what.contains("no end token"));
         assert!(refuse(&CHATML.replace("m.content", "m.content | length | string")).kind == Kind::Mask);
         assert!(refuse(&CHATML.replace("m.content", "m.content + m.content")).what.contains("cannot be marked"));
     }
