@@ -101,6 +101,8 @@ struct Work<'a> {
     text: &'a str,
     /// Every marked place, in order: of which message, which part, and where.
     places: Vec<(usize, Part, Range<usize>)>,
+    /// Messages whose content stands in the text more than once.
+    repeated: Vec<usize>,
 }
 
 impl Chat {
@@ -269,7 +271,9 @@ impl<'a> Work<'a> {
             .flat_map(|leaf| leaf.places.iter().map(|place| (leaf.message, leaf.part, place.clone())))
             .collect();
         places.sort_by_key(|(_, _, place)| (place.start, place.end));
-        Self { chat, messages, given, text, places }
+        let contents = marks.leaves.iter().filter(|leaf| leaf.part == Part::Content && leaf.places.len() > 1);
+        let repeated = contents.map(|leaf| leaf.message).collect();
+        Self { chat, messages, given, text, places, repeated }
     }
 
     fn turn(&self, index: usize) -> Result<Turn> {
@@ -286,7 +290,7 @@ impl<'a> Work<'a> {
         }
         let (start, after) = match (first, last) {
             (Some(first), Some(last)) => {
-                if self.places[first..=last].iter().any(|(of, ..)| *of != index) {
+                if self.repeated.contains(&index) || self.places[first..=last].iter().any(|(of, ..)| *of != index) {
                     return Err(Error::new(Kind::Mask, "an assistant's turn cannot be marked")
                         .because("the template writes it in several places"));
                 }
@@ -444,7 +448,7 @@ mod tests {
     fn what_cannot_be_told_is_an_error() {
         let messages = [("user", "a"), ("assistant", "b")].map(|(r, c)| Message::text(r, c));
         let refuse = |source: &str| chat(source).render(&messages, &Context::default()).unwrap_err();
-        assert!(refuse(&CHATML.replace("<|im_end|>", "")).what.contains("no end token"));
+        assert!(refuse(&CHATML.replace("<|im_end|>", "").replace("<|im_start|>", "#")).what.contains("no end token"));
         assert!(refuse(&CHATML.replace("m.content", "m.content | length | string")).kind == Kind::Mask);
         assert!(refuse(&CHATML.replace("m.content", "m.content + m.content")).what.contains("cannot be marked"));
     }

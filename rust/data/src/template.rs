@@ -448,8 +448,11 @@ mod tests {
 
     #[test]
     fn dates_are_given() {
-        assert_eq!(render("{{ strftime_now('%d %b %Y, %A, %j') }}", &json!([])).unwrap(), "24 Nov 2026, Tuesday, 328");
-        assert!(render("{{ strftime_now('%Q') }}", &json!([])).is_err());
+        assert_eq!(
+            render("{{ strftime_now('%d %b %Y, %A, %j') }}", &json!([{}])).unwrap(),
+            "24 Nov 2026, Tuesday, 328"
+        );
+        assert!(render("{{ strftime_now('%Q') }}", &json!([{}])).is_err());
     }
 
     #[test]
@@ -464,14 +467,14 @@ mod tests {
             "{% if a %}".to_owned() + &"{% elif a %}".repeat(2_000) + "{% endif %}",
             "x".repeat(70_000),
         ] {
-            assert_eq!(render(&source, &json!([])).unwrap_err().what, "the chat template is refused");
+            assert_eq!(render(&source, &json!([{}])).unwrap_err().what, "the chat template is refused");
         }
     }
 
     #[test]
     fn loops_run_out_of_fuel() {
         let source = "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}";
-        assert_eq!(render(source, &json!([])).unwrap_err().what, "the chat template takes too many steps");
+        assert_eq!(render(source, &json!([{}])).unwrap_err().what, "the chat template takes too many steps");
     }
 
     #[test]
