@@ -11,9 +11,76 @@ from _typeshed import SupportsGetItem
 from os import PathLike
 from typing import Final, SupportsIndex, final
 
-__all__ = ["__version__", "Gguf", "PreparedSet", "Preparer", "gguf_tokenizer_json", "shuffled"]
+__all__ = ["__version__", "ArrowTable", "Curriculum", "FileRows", "Gguf", "Instances", "Mixture", "PreparedSet", "Preparer", "PromptTemplate", "SampleSteps", "Sources", "TemplateSet", "TextCleaner", "batches_by_tokens", "convert_files", "convert_rows", "count_rows", "format_names", "gguf_tokenizer_json", "length_grouped", "merge_prepared", "pack", "sample_order", "shuffled"]
 
 __version__: Final[str]
+
+@final
+class ArrowTable:
+    """
+    A table as any library takes it that knows the Arrow C data interface: `pyarrow.table(t)`, `polars.from_arrow(t)`.
+    """
+    def __arrow_c_schema__(self, /) -> "object":
+        """
+        The Arrow C schema.
+        """
+    def __arrow_c_stream__(self, /, requested_schema: "object" = None) -> "object":
+        """
+        The Arrow C stream of the record batches.
+        """
+    def __len__(self, /) -> int:
+        """
+        Rows.
+        """
+    def __new__(cls, /, source: "object") -> ArrowTable:
+        """
+        Take over a table, a record batch or a stream of them.
+        """
+    @property
+    def column_names(self, /) -> list[str]:
+        """
+        Names of the columns.
+        """
+
+@final
+class Curriculum:
+    """
+    Draws of several mixtures in turn.
+    """
+    def __new__(cls, /, stages_json: str, seed: SupportsIndex) -> Curriculum:
+        """
+        A curriculum from its stages as JSON.
+        """
+    def draw(self, /, draws: SupportsIndex, step: SupportsIndex) -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]":
+        """
+        Of the next `draws` the first and every `step`-th after it, as (stages, sources, rows), all int64.
+        """
+    def names(self, /) -> list[str]:
+        """
+        The names of the sources, as draws number them.
+        """
+    def restore(self, /, state_json: str) -> None:
+        """
+        Go on from a state.
+        """
+    def state(self, /) -> str:
+        """
+        The state as JSON.
+        """
+
+@final
+class FileRows:
+    """
+    The rows of a file of any kind, one after the other, as (place, JSON, reason): one of the last two is None.
+
+    A row that cannot be read has the reason; after damage to the file itself there are no more rows.
+    """
+    def __iter__(self, /) -> FileRows: ...
+    def __new__(cls, /, path: str | PathLike[str], max_row_bytes: SupportsIndex = ...) -> FileRows:
+        """
+        Open a file, or a folder that `datasets` saved.
+        """
+    def __next__(self, /) -> tuple[str, str | None, str | None]: ...
 
 @final
 class Gguf:
@@ -41,6 +108,55 @@ class Gguf:
         """
 
 @final
+class Instances:
+    """
+    Instances as they are made, in the order of the rows: an iterator of chunks, each a list of JSON rows.
+    """
+    def __iter__(self, /) -> Instances: ...
+    def __next__(self, /) -> list[str]: ...
+    @property
+    def report(self, /) -> str | None:
+        """
+        What became of the rows, as JSON; None until the last instance was taken.
+        """
+
+@final
+class Mixture:
+    """
+    Draws from several sources by rates.
+    """
+    def __new__(cls, /, spec_json: str, seed: SupportsIndex, epoch: SupportsIndex) -> Mixture:
+        """
+        A mixture from its description as JSON.
+        """
+    def draw(self, /, draws: SupportsIndex, step: SupportsIndex) -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]":
+        """
+        Of the next `draws` the first and every `step`-th after it, as (sources, rows), both int64; fewer at the end.
+        """
+    def position(self, /) -> tuple[int, list[int]]:
+        """
+        (draws made, of each source).
+        """
+    def restore(self, /, drawn: SupportsIndex, counts: SupportsGetItem[int, SupportsIndex]) -> None:
+        """
+        Go on from a position.
+        """
+    def skip(self, /, draws: SupportsIndex) -> int:
+        """
+        Pass over draws; how many there were.
+        """
+    def sources(self, /) -> list[tuple[str, int, float]]:
+        """
+        (name, rows, share of the draws) of each source.
+        """
+    def write_rows(self, /, files: SupportsGetItem[int, SupportsGetItem[int, str | PathLike[str]]], total: SupportsIndex, output: str | PathLike[str]) -> int:
+        """
+        Write the rows of the next `total` draws to a file, source by source, each as often as it is drawn; how many.
+
+        `files` are each source's, in order.
+        """
+
+@final
 class PreparedSet:
     """
     An open prepared set: windows of tokens in an Arrow file that is mapped, not read.
@@ -50,9 +166,10 @@ class PreparedSet:
         """
         Open a prepared folder and check its bytes.
         """
-    def batch(self, /, windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]":
+    def batch(self, /, windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32] | None]":
         """
-        These windows as one flat row: input_ids, labels, position_ids (tokens,), segments (n, 3), all int64.
+        These windows as one flat row: input_ids, labels, position_ids (tokens,), segments (n, 3), all int64, and
+        float32 weights (tokens,) or None.
 
         The arrays own the memory that Rust filled; torch.from_numpy takes them without a copy.
         """
@@ -61,10 +178,22 @@ class PreparedSet:
         """
         A hash of everything that decides the content.
         """
+    def origins(self, /, windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32]]":
+        """
+        Where the segments of these windows come from: row_ids, sources, lines, records, roles (int64), scores (float32).
+        """
     @property
     def report(self, /) -> str:
         """
         report.json as text.
+        """
+    def to_megatron(self, /, prefix: str | PathLike[str]) -> None:
+        """
+        Write all records as Megatron's indexed files PREFIX.bin and .idx, and their labels as PREFIX_labels.
+        """
+    def to_parquet(self, /, path: str | PathLike[str]) -> None:
+        """
+        Write all windows as one Parquet file.
         """
     def window_scored(self, /, windows: "numpy.typing.NDArray[numpy.int64]") -> "numpy.typing.NDArray[numpy.int64]":
         """
@@ -80,9 +209,12 @@ class Preparer:
     """
     Turns rows into ids, labels and prepared sets, for one model's tokenizer and chat template.
     """
-    def __new__(cls, /, tokenizer_json: SupportsGetItem[int, SupportsIndex], template: str | None, special_tokens: dict[str, str], options_json: str) -> Preparer:
+    def __new__(cls, /, tokenizer_json: SupportsGetItem[int, SupportsIndex], template: str | None, special_tokens: dict[str, str], options_json: str, renderer: "collections.abc.Callable[[str], str] | None" = None, native: bool = True) -> Preparer:
         """
         Read a tokenizer.json and compile a chat template.
+
+        `renderer` takes a request and returns a text; it renders what the engine here fails on, and everything when
+        `native` is false.
         """
     def decode(self, /, ids: SupportsGetItem[int, SupportsIndex], skip_special_tokens: bool = False) -> str:
         """
@@ -92,47 +224,228 @@ class Preparer:
         """
         One JSON row as (ids, labels, reason): two int32 arrays, empty when the row would be dropped for the reason.
         """
-    def fingerprint_files(self, /, files: SupportsGetItem[int, str | PathLike[str]]) -> str:
+    def fingerprint(self, /, sources: Sources) -> str:
         """
-        The fingerprint that the set of these files would have.
-        """
-    def fingerprint_rows(self, /, rows: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]]) -> str:
-        """
-        The fingerprint that the set of these rows would have.
+        The fingerprint that the set of these sources would have.
         """
     def ids(self, /, text: str) -> "numpy.typing.NDArray[numpy.int64]":
         """
         Ids of a text as it stands; the text of a control token becomes that token.
         """
-    def prepare_files(self, /, files: SupportsGetItem[int, str | PathLike[str]], output_dir: str | PathLike[str], progress: "collections.abc.Callable[[int], None] | None" = None) -> str:
+    def prepare(self, /, sources: Sources, output_dir: str | PathLike[str], progress: "collections.abc.Callable[[int, int], None] | None" = None, append: bool = False) -> str:
         """
-        Prepare files into a folder and return its report as JSON.
+        Prepare sources into a folder, or append them to the set in it, and return its report as JSON.
 
-        `progress` is called with the rows done, about ten times a second and at the end.
+        `progress` is called with the rows and tokens done, about ten times a second and at the end.
         """
-    def prepare_rows(self, /, rows: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]], name: str, output_dir: str | PathLike[str], progress: "collections.abc.Callable[[int], None] | None" = None) -> str:
-        """
-        Prepare JSON rows that the caller holds; `name` stands for the file in messages.
-        """
-    def render(self, /, messages_json: str, add_generation_prompt: bool = False) -> str:
+    def render(self, /, messages_json: str, add_generation_prompt: bool = False, options_json: str = "{}") -> str:
         """
         The chat template's text of a JSON list of messages.
+
+        `options_json` may hold `add_generation_prompt`, `continue_final_message` (the name of a field), `tools`,
+        `documents` and `variables`.
         """
-    def survey_files(self, /, files: SupportsGetItem[int, str | PathLike[str]], num_rows: SupportsIndex, asked: SupportsGetItem[int, str], progress: "collections.abc.Callable[[int], None] | None" = None) -> str:
+    def render_reply(self, /, prompt_json: str, reply_json: str, options_json: str = "{}") -> tuple[str, str]:
         """
-        Look at files as `prepare_files` would with `on_bad_row` "skip", write nothing, and return what was seen as JSON.
+        A prompt's text, up to where the model starts to speak, and what it must emit to give this reply.
+
+        `options_json` as for `scored`.
+        """
+    def renders(self, /) -> tuple[bool, int]:
+        """
+        Whether the chat template is rendered here, and how many renders went to jinja2.
+        """
+    def scored(self, /, messages_json: str, options_json: str = "{}") -> tuple[str, list[tuple[int, int, float]]]:
+        """
+        What is scored in a conversation: its text, and (start, end, weight) of the scored parts, in characters.
+
+        `options_json` may hold `tools`, `documents` and `variables`.
+        """
+    def survey(self, /, sources: Sources, num_rows: SupportsIndex, asked: SupportsGetItem[int, str], progress: "collections.abc.Callable[[int, int], None] | None" = None) -> str:
+        """
+        Look at sources as `prepare` would with `on_bad_row` "skip", write nothing, and return what was seen as JSON.
 
         `num_rows` rows are shown in full: the first that are trained on, or those in `asked`, which names them by
         number, counted from 0 over all files, or by `file:line`.
         """
-    def survey_rows(self, /, rows: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]], name: str, num_rows: SupportsIndex, asked: SupportsGetItem[int, str], progress: "collections.abc.Callable[[int], None] | None" = None) -> str:
+    def table(self, /, table: "object", pack: bool = False) -> ArrowTable:
         """
-        The same for JSON rows that the caller holds; `name` stands for the file in messages.
+        The rows of a table (anything with `__arrow_c_stream__` or `__arrow_c_array__`) as a table of windows: a row for
+        each record, or packed. What cannot be used is a row without tokens whose `_error` says why.
         """
+    @property
+    def tokenizer_backend(self, /) -> tuple[str, str | None]:
+        """
+        What makes the tokens, "fast" or "reference", and for the reference why it is used.
+        """
+    def tokens(self, /, text: str, literal: bool = False) -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]":
+        """
+        Tokens of a text as (ids, ends), two int64 arrays; `ends` are the bytes that each token's characters end before.
+
+        With `literal` the text of a special token is text.
+        """
+
+@final
+class PromptTemplate:
+    """
+    A template in PromptSource's form: Jinja with `|||` between prompt and target.
+    """
+    def __new__(cls, /, jinja: str, answer_choices: str | None = None, truncate: SupportsIndex | None = None, id: str = ...) -> PromptTemplate:
+        """
+        Compile a template; `truncate` cuts every value to so many characters.
+        """
+    def parts(self, /, row_json: bytes, seed: SupportsIndex = 0, number: SupportsIndex = 0) -> list[str]:
+        """
+        The parts that `|||` separates, of one JSON row; what is drawn depends on seed, row number and id.
+        """
+
+@final
+class SampleSteps:
+    """
+    The items of a stream that enter a uniform sample, as an iterator of (item, place).
+    """
+    def __iter__(self, /) -> SampleSteps: ...
+    def __new__(cls, /, size: SupportsIndex, seed: SupportsIndex) -> SampleSteps: ...
+    def __next__(self, /) -> tuple[int, int]: ...
+
+@final
+class Sources:
+    """
+    Where rows come from: files, rows that the caller holds, or a table.
+    """
+    @staticmethod
+    def files(files: SupportsGetItem[int, str | PathLike[str]]) -> Sources:
+        """
+        Files of any kind, and folders that `datasets` saved.
+        """
+    @staticmethod
+    def rows(rows: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]], name: str) -> Sources:
+        """
+        Rows as JSON; `name` stands for the file in messages.
+        """
+    @staticmethod
+    def table(table: "object", name: str) -> Sources:
+        """
+        A table: anything with `__arrow_c_stream__` or `__arrow_c_array__`. Its memory is used in place.
+        """
+
+@final
+class TemplateSet:
+    """
+    The templates of one task.
+    """
+    def __new__(cls, /, json: str, truncate: SupportsIndex | None = None) -> TemplateSet:
+        """
+        Compile the templates of a JSON text: `kind` is p3, flan or natural.
+        """
+    def instances(self, /, files: SupportsGetItem[int, str | PathLike[str]], rows: "collections.abc.Sequence[bytes] | None", options_json: str, seed: SupportsIndex, count: "Preparer | collections.abc.Callable[[str], int] | None" = None) -> Instances:
+        """
+        The instances of the rows of files, or of JSON rows that the caller holds, in chunks.
+
+        `count` counts the tokens of a text: a `Preparer`, or a callable.
+        """
+    @property
+    def task(self, /) -> str:
+        """
+        The task's name.
+        """
+    def templates(self, /) -> list[tuple[str, str]]:
+        """
+        (id, name) of each template.
+        """
+
+@final
+class TextCleaner:
+    """
+    Tells which texts to leave out, a chunk at a time; rows are counted from 0 in each pass.
+
+    A chunk is a list of strings, or (offsets, bytes) of an Arrow string column, which is not copied.
+    """
+    def __new__(cls, /, options_json: str, folder: str | PathLike[str], num_threads: SupportsIndex = 0) -> TextCleaner:
+        """
+        Read the evaluation sets that the options name; `folder` holds files while near duplicates are looked for.
+        """
+    def add_evaluation(self, /, file: str, line: SupportsIndex, text: str) -> None:
+        """
+        Add a text of an evaluation set.
+        """
+    @property
+    def evaluation_left_out(self, /) -> int:
+        """
+        Texts of evaluation sets that are too short to tell anything.
+        """
+    def finish_pass(self, /) -> None:
+        """
+        End the first pass.
+        """
+    def judge(self, /, first_row: SupportsIndex, texts: "list[str] | tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.uint8]]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.bool], dict[int, tuple[str, str | None]]]":
+        """
+        Judge the next texts.
+
+        Returns for each text the row of the first that it is a duplicate of, or its own row; whether it is held out
+        for validation; and, by place in the chunk, of those that are left out the reason and what it overlaps with.
+        """
+    @property
+    def needs_two_passes(self, /) -> bool:
+        """
+        Whether texts must be observed, and the pass finished, before they are judged.
+        """
+    def observe(self, /, texts: "list[str] | tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.uint8]]") -> None:
+        """
+        The next texts of the first pass.
+        """
+
+def batches_by_tokens(lengths: "numpy.typing.NDArray[numpy.int64]", order: "numpy.typing.NDArray[numpy.int64]", budget: SupportsIndex, padded: bool, max_rows: SupportsIndex) -> "numpy.typing.NDArray[numpy.int64]":
+    """
+    Where batches of the rows in `order` end, 0 first: each takes rows in that order while they fit.
+    """
+
+def convert_files(files: SupportsGetItem[int, str | PathLike[str]], output: str | PathLike[str], options_json: str, progress: "collections.abc.Callable[[int, int], None] | None" = None) -> str:
+    """
+    Convert files of rows into a new JSONL file, and return the report as JSON.
+
+    `progress` is called with the rows done and 0, about ten times a second and at the end.
+    """
+
+def convert_rows(rows: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]], name: str, options_json: str) -> tuple[list[str], str]:
+    """
+    Convert JSON rows that the caller holds; gives the rows as JSON and the report. `name` stands for the file in messages.
+    """
+
+def count_rows(files: SupportsGetItem[int, str | PathLike[str]]) -> list[int]:
+    """
+    The rows of each file.
+    """
+
+def format_names() -> tuple[list[str], list[str]]:
+    """
+    The names of the formats that are read, and of those that are written.
+    """
 
 def gguf_tokenizer_json(tokens: "collections.abc.Sequence[str]", types: "collections.abc.Sequence[int]", merges: "collections.abc.Sequence[str]", pre: str) -> "str":
     """
     tokenizer.json of a GGUF file's byte-level BPE tokenizer, from its lists and the name of its pre-tokenizer.
+    """
+
+def length_grouped(lengths: "numpy.typing.NDArray[numpy.int64]", batch_size: SupportsIndex, megabatch: SupportsIndex, seed: SupportsIndex, epoch: SupportsIndex) -> "numpy.typing.NDArray[numpy.int64]":
+    """
+    An order of all rows in which neighbours have similar lengths.
+    """
+
+def merge_prepared(folders: SupportsGetItem[int, str | PathLike[str]], output_dir: str | PathLike[str]) -> str:
+    """
+    Join the shards of a set; returns the report as JSON.
+    """
+
+def pack(lengths: "numpy.typing.NDArray[numpy.int64]", capacity: SupportsIndex, strategy: str, window_size: SupportsIndex) -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64]]":
+    """
+    Pack rows of these lengths: (offsets, rows, starts, lengths), each int64; window w holds the pieces
+    `offsets[w]..offsets[w + 1]`.
+    """
+
+def sample_order(size: SupportsIndex, seed: SupportsIndex) -> list[int]:
+    """
+    An order of the places of a sample by which every beginning of it is a sample too.
     """
 
 def shuffled(n: SupportsIndex, seed: SupportsIndex, epoch: SupportsIndex, start: SupportsIndex, stop: SupportsIndex) -> "numpy.typing.NDArray[numpy.int64]":

@@ -52,7 +52,6 @@ pub(crate) struct Row<'a> {
     pub(crate) encoder: &'a Encoder,
     pub(crate) format: &'a Format,
     pub(crate) fields: &'a Map<String, Value>,
-    pub(crate) spot: &'a Spot,
 }
 
 /// Lines of one source that follow each other.
@@ -221,7 +220,7 @@ where
         let format = self.format.as_ref().map(|(_, format)| format);
         let each = |(mut spot, content, is_now): (Spot, Result<Content>, bool)| {
             is_now.then(|| {
-                let made = parsed(content, &mut spot).and_then(|fields| self.made(format, &fields, &spot));
+                let made = parsed(content, &mut spot).and_then(|fields| self.made(format, &fields));
                 (spot, made)
             })
         };
@@ -256,7 +255,7 @@ where
         let format = self.format.as_ref().filter(|(of, _)| *of == index).map(|(_, format)| format);
         let each = |(spot, fields, is_now): (Spot, Result<Map<String, Value>>, bool)| {
             is_now.then(|| {
-                let made = fields.and_then(|fields| self.made(format, &fields, &spot));
+                let made = fields.and_then(|fields| self.made(format, &fields));
                 (spot, made)
             })
         };
@@ -266,9 +265,9 @@ where
         })
     }
 
-    fn made(&self, format: Option<&Format>, fields: &Map<String, Value>, spot: &Spot) -> Result<T> {
+    fn made(&self, format: Option<&Format>, fields: &Map<String, Value>) -> Result<T> {
         let format = format.ok_or_else(|| Error::data("no row tells the format"))?;
-        (self.work)(&Row { encoder: self.preparer.encoder(), format, fields, spot })
+        (self.work)(&Row { encoder: self.preparer.encoder(), format, fields })
     }
 
     /// Note the format of the source that is read now.

@@ -7,7 +7,7 @@
 
 use crate::errors::raise;
 use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
-use arrow_array::ffi_stream::{ArrowArrayStreamReader, FFI_ArrowArrayStream};
+use arrow_array::ffi_stream::{RecordBatchStreamReader, FFI_ArrowArrayStream};
 use arrow_array::{RecordBatch, RecordBatchIterator, RecordBatchReader, StructArray};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 use pyo3::prelude::*;
@@ -81,7 +81,7 @@ pub(crate) fn import(source: &Bound<'_, PyAny>) -> PyResult<ArrowTable> {
         let pointer: NonNull<FFI_ArrowArrayStream> = pointer(&capsule, STREAM)?;
         // SAFETY: the capsule's name says that it holds a stream; from_raw moves it out and leaves an empty one behind,
         // which the capsule's destructor then has nothing to release of.
-        let reader = unsafe { ArrowArrayStreamReader::from_raw(pointer.as_ptr()) };
+        let reader = unsafe { RecordBatchStreamReader::from_raw(pointer.as_ptr()) };
         let reader = reader.map_err(|error| not_arrow(py, &error))?;
         let schema = reader.schema();
         let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|error| not_arrow(py, &error))?;

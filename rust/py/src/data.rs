@@ -155,16 +155,16 @@ impl Preparer {
         let outcome = detached(py, || {
             let row = parse(row_json)?;
             let format = self.inner.format(std::slice::from_ref(&row))?;
-            let mut outcomes = self.inner.encoder().row(&format, &row)?;
+            let mut outcomes = self.inner.outcomes(&format, &row)?;
             match outcomes.len() {
                 1 => Ok(outcomes.remove(0)),
                 count => Err(Error::data(format!("the row holds {count} examples, not one"))),
             }
         })?;
         match outcome.map_err(|error| from_data(py, &error))? {
-            Outcome::Used(row) => Ok((row.ids.into_pyarray(py), row.labels.into_pyarray(py), None)),
+            Outcome::Used(row) => Ok((row.sample.ids.into_pyarray(py), row.sample.labels.into_pyarray(py), None)),
             Outcome::Dropped(reason) => {
-                Ok((Vec::new().into_pyarray(py), Vec::new().into_pyarray(py), Some(reason.into())))
+                Ok((Vec::new().into_pyarray(py), Vec::new().into_pyarray(py), Some(reason.0.into())))
             }
         }
     }
@@ -239,6 +239,7 @@ impl Preparer {
     fn renders(&self) -> (bool, u64) {
         let template = self.inner.encoder().chat().map(|chat| chat.template());
         template.map_or((true, 0), |template| (template.is_native(), template.outside_count()))
+    }
 
     /// What makes the tokens, "fast" or "reference", and for the reference why it is used.
     #[getter]

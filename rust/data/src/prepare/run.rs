@@ -140,7 +140,10 @@ impl Preparer {
     }
 
     /// What becomes of a row: of each of its records.
-    pub(crate) fn outcomes(&self, format: &Format, fields: &Map<String, Value>) -> Result<Vec<Outcome>> {
+    ///
+    /// # Errors
+    /// The row does not fit its format, or its scored tokens cannot be told.
+    pub fn outcomes(&self, format: &Format, fields: &Map<String, Value>) -> Result<Vec<Outcome>> {
         self.encoded(&format.read(fields)?)
     }
 
