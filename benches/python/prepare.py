@@ -30,21 +30,26 @@ MAX_LENGTH = 2048
 TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|im_end|>\n' }}{% endgeneration %}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|im_end|>\n' }}{% endgeneration %}"
     "{% else %}{{ message['content'] + '<|im_end|>\n' }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 def chats(count: int) -> list[dict[str, Any]]:
     """GSM8K and HH as conversations when the data are there, repeated with other numbers to ``count`` rows."""
     rows: list[list[dict[str, str]]] = []
     if SHARED.is_dir():
-        for line in gzip.open(SHARED / "gsm8k_train.jsonl.gz", "rt", encoding="utf-8"):
-            row = json.loads(line)
+        for row in read(SHARED / "gsm8k_train.jsonl.gz"):
             rows.append([{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}])
-        for line in gzip.open(SHARED / "hh_harmless.jsonl.gz", "rt", encoding="utf-8"):
-            parts = json.loads(line)["chosen"].split("\n\n")
+        for row in read(SHARED / "hh_harmless.jsonl.gz"):
+            parts = row["chosen"].split("\n\n")
             turns = [
                 {"role": "user" if part.startswith("Human:") else "assistant", "content": part.split(": ", 1)[-1]}
                 for part in parts
@@ -112,7 +117,9 @@ def run_trl(model: Path, table: Path, packing: bool, rows: Path | None) -> dict[
     return {"cpu": seconds, "wall": wall, "loading": loading, "tokens": 0, "total": time.perf_counter() - started}
 
 
-def run_alignite(model: Path, table: Path, packing: bool, rows: Path | None, backend: str, threads: int) -> dict[str, float]:
+def run_alignite(
+    model: Path, table: Path, packing: bool, rows: Path | None, backend: str, threads: int
+) -> dict[str, float]:
     before = cpu()
     import pyarrow as pa
 
@@ -167,7 +174,7 @@ def compare(model: Path, table: Path, folder: Path, count: int) -> None:
         ours, theirs = found["alignite"], found["TRL 1.16"]
         assert ours == found["alignite, reference tokenizer"]
         if packing:
-            # TRL packs 1,000 rows at a time and alignite 10,000: the packers are compared in packing.py, the tokens here.
+            # TRL packs 1,000 rows at a time, alignite 10,000: packing.py compares the packers, this the tokens.
             kept = sorted(token for window in ours["input_ids"] for token in window)
             assert kept == sorted(token for window in theirs["input_ids"] for token in window)
             continue
@@ -177,7 +184,8 @@ def compare(model: Path, table: Path, folder: Path, count: int) -> None:
             for position, (label, their_label) in enumerate(zip(mine, other, strict=True)):
                 if label != their_label:
                     # The newline after an end token, which the model never has to emit.
-                    assert label == -100 and their_label == ids[position]
+                    assert label == -100
+                    assert their_label == ids[position]
                     extra += 1
         print(f"equal: ids of {count} rows; labels but for {extra} newlines after an end token, which TRL scores")
 

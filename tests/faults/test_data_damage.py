@@ -30,7 +30,7 @@ def prepared(tiny_model_folder: Path, tmp_path: Path) -> PreparedSet:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.9, 0.999])
 def test_a_flipped_bit_is_found_when_the_set_is_opened(prepared: PreparedSet, share: float) -> None:
-    path = prepared.folder / "data.arrow"
+    path = prepared.folder / "data-00000.arrow"
     content = bytearray(path.read_bytes())
     content[int(share * (len(content) - 1))] ^= 4
     path.write_bytes(content)
@@ -40,7 +40,7 @@ def test_a_flipped_bit_is_found_when_the_set_is_opened(prepared: PreparedSet, sh
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.99])
 def test_a_cut_file_is_found(prepared: PreparedSet, share: float) -> None:
-    path = prepared.folder / "data.arrow"
+    path = prepared.folder / "data-00000.arrow"
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(DataError):
@@ -57,7 +57,7 @@ def test_missing_parts_are_named(prepared: PreparedSet, tmp_path: Path) -> None:
 
 
 def test_a_damaged_set_is_made_again(prepared: PreparedSet, tiny_model_folder: Path) -> None:
-    path = prepared.folder / "data.arrow"
+    path = prepared.folder / "data-00000.arrow"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     again = prepare_sft(rows(), ChatTokenizer.from_folder(tiny_model_folder), SFTConfig(), prepared.folder)

@@ -37,7 +37,14 @@ def train(model: Path, run: Path, rows: Any = ROWS, eval_rows: Any = None, **opt
 
 
 def files_of(run: Path) -> dict[str, bytes]:
-    names = ("data.json", "report.html", "README.md", "prepared/report.json", "prepared/data.arrow", "history.jsonl")
+    names = (
+        "data.json",
+        "report.html",
+        "README.md",
+        "prepared/report.json",
+        "prepared/data-00000.arrow",
+        "history.jsonl",
+    )
     return {name: (run / name).read_bytes() for name in names}
 
 

@@ -15,8 +15,8 @@ class DataOptions(Options):
     )
     packing: str = option(
         default="none",
-        help="how rows share a window of max_length tokens: best fit, the same with longer rows split instead of cut, or "
-        "end to end with a cut at each window's border",
+        help="how rows share a window of max_length tokens: best fit, the same with longer rows split instead of cut, "
+        "or end to end with a cut at each window's border",
         choices=("none", "bfd", "bfd_split", "wrapped"),
     )
     format: str | None = option(default=None, help="format of the rows; default: told from the first rows of each file")

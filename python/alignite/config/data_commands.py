@@ -24,8 +24,8 @@ class PrepareConfig(CleanOptions, DataOptions):
     merge: list[str] = option(default=[], help="instead of data: folders of all shards, to be joined in output_dir")
     fail_if: list[str] = option(
         default=[],
-        help="exit with code 3 when the report is so: rows, used, bad, dropped, truncated, tokens, fill, ... with >, <, "
-        ">=, <= and a number or a share of the rows, such as 'dropped>1%'",
+        help="exit with code 3 when the report is so: rows, used, bad, dropped, truncated, tokens, fill, ... with >, "
+        "<, >=, <= and a number or a share of the rows, such as 'dropped>1%'",
     )
     num_threads: int = option(default=0, help="CPU threads; 0 means all cores; the result is the same")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from alignite.data.prepare import Data, resolve_data
+from alignite.data.prepare import Data, files_or_rows
 from alignite.data.survey import Count
 from alignite.errors import ResourceError, UsageError
 from alignite.native.convert import convert_files, format_names
@@ -58,7 +58,7 @@ def convert(
     form: Form = "auto",
     pairs: Pairs = "all",
     on_bad_row: Literal["error", "skip"] = "error",
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
     """Write data as a JSONL file of another format.
 
@@ -83,7 +83,7 @@ def convert(
         ResourceError: the output is there already or cannot be written.
     """
     options = _options(to, format, columns, form, pairs, on_bad_row)
-    files, rows = resolve_data(data)
+    files, rows = files_or_rows(data)
     if rows is None:
         return _read(convert_files(files, Path(output), options, progress))
     made, report = _convert_rows(rows, "row", options)
@@ -111,7 +111,7 @@ def convert_rows(
         DataError: a row cannot be converted, no format fits, or no row is left.
         UsageError: there is no such format or column of it, or something is no row.
     """
-    files, held = resolve_data(rows)
+    files, held = files_or_rows(rows)
     if held is None:
         raise UsageError(f"{files[0]} is a file, not a row", fix="call convert for files")
     made, report = _convert_rows(held, "row", _options(to, format, columns, form, pairs, on_bad_row))

@@ -33,7 +33,9 @@ def failures(report: Mapping[str, Any], conditions: Sequence[str]) -> list[str]:
             raise ConfigError(f"fail_if names {name!r}", fix=f"the report has {', '.join(names)}")
         share = 100 * value / max(report["rows"], 1) if percent else value
         if _COMPARE[compare](share, limit):
-            found.append(f"{condition.strip()}: {name} is {value:g}" + (f", {share:.3g}% of the rows" if percent else ""))
+            found.append(
+                f"{condition.strip()}: {name} is {value:g}" + (f", {share:.3g}% of the rows" if percent else "")
+            )
     return found
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from alignite.config import SFTConfig
-from alignite.data.prepare import Data, resolve_data
+from alignite.data.prepare import Data, files_or_rows
 from alignite.data.template_files import read_template_file, understood
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import DataError, UsageError
@@ -199,7 +199,7 @@ class TaskSource:
             if name not in STYLES:
                 raise UsageError(f"unknown style {name!r}", fix=f"styles are {', '.join(STYLES)}")
         self._templates = templates
-        self._files, self._rows = resolve_data(templates.rows or [] if records is None else records)
+        self._files, self._rows = files_or_rows(templates.rows or [] if records is None else records)
         self._count: Any = None
         few = None
         if few_shot is not None:

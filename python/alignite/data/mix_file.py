@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignite.data.files import find_files
 from alignite.data.mixture import Curriculum, Mixture, Stage, count_rows
-from alignite.data.prepare import find_files
 from alignite.errors import ConfigError, UsageError
 
 _RATES = {"sources", "rate", "cap", "temperature", "scale"}

@@ -38,9 +38,9 @@ def prepare(
 
     Args:
         data: a path, a glob, a folder, a URL, a data set of the hub (``org/name[@revision][:[config:]split]``), a list
-            of them, rows as mappings (a list, a generator, a ``datasets.Dataset``), or a table (pyarrow, polars, anything
-            with ``__arrow_c_stream__``), which is used in place. Files are JSONL, JSON arrays, CSV, TSV, webdataset tar
-            (each also as .gz or .zst), Parquet or Arrow; a folder that ``datasets`` saved is one data set.
+            of them, rows as mappings (a list, a generator, a ``datasets.Dataset``), or a table (pyarrow, polars,
+            anything with ``__arrow_c_stream__``), which is used in place. Files are JSONL, JSON arrays, CSV, TSV,
+            webdataset tar (each also as .gz or .zst), Parquet or Arrow; a folder that ``datasets`` saved is one set.
         tokenizer: the model's.
         config: the options of :class:`alignite.config.DataOptions` and ``num_threads`` are used.
         output_dir: becomes the prepared folder, whole or not at all.
@@ -154,16 +154,28 @@ def resolve_data(data: Data) -> tuple[Sources, list[Path]]:
     """What data names, and its files when it names files.
 
     Raises:
-        DataError: as :func:`alignite.data.files.find_files`; or something is neither a row nor a path.
+        DataError: as :func:`files_or_rows`.
     """
-    if isinstance(data, str | Path):
-        data = [data]
     table = arrow_of(data)
     if table is not None:
         return Sources.table(table, "row"), []
+    files, rows = files_or_rows(data)
+    return (Sources.files(files) if rows is None else Sources.rows(rows, "row")), files
+
+
+def files_or_rows(data: Data) -> tuple[list[Path], list[bytes] | None]:
+    """The files that data names, or its rows as JSON.
+
+    Raises:
+        DataError: as :func:`alignite.data.files.find_files`; or something is neither a row nor a path.
+    """
+    if isinstance(data, str | Path):
+        return find_files([data]), None
+    # A pyarrow table or batch, without importing pyarrow; iterating one gives columns.
+    items: Iterable[Any] = data.to_pylist() if hasattr(data, "to_pylist") else data
     paths: list[str | Path] = []
     rows: list[bytes] = []
-    for index, item in enumerate(data, start=1):
+    for index, item in enumerate(items, start=1):
         if isinstance(item, str | Path) and not rows:
             paths.append(item)
         elif isinstance(item, Mapping) and not paths:
@@ -182,10 +194,7 @@ def resolve_data(data: Data) -> tuple[Sources, list[Path]]:
                 where=f"row:{index}",
                 fix="give dicts with messages, prompt and completion, or columns that you name; or paths only",
             )
-    if paths:
-        files = find_files(paths)
-        return Sources.files(files), files
-    return Sources.rows(rows, "row"), []
+    return (find_files(paths), None) if paths else ([], rows)
 
 
 def arrow_of(data: Any) -> Any:

@@ -93,14 +93,18 @@ class PreparedSet:
 
     def arrays(
         self, windows: Sequence[int] | NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32] | None]:
-        """(input_ids, labels, position_ids) of shape (tokens,), segments of shape (n, 3), all int64, and weights.
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """(input_ids, labels, position_ids) of shape (tokens,) and segments of shape (n, 3), all int64.
 
         A segment is (start, length, parent): a reply's parent is the segment of its prompt, whose last token predicts
         the reply's first; its positions go on where the prompt ends. Other segments have parent -1, positions from 0
-        and -100 as their first label. ``weights`` is float32 (tokens,), or None when every token counts 1.
+        and -100 as their first label.
         """
-        return self._native.batch(np.asarray(windows, dtype=np.int64))
+        return self._native.batch(np.asarray(windows, dtype=np.int64))[:4]
+
+    def weights(self, windows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """How much each token of these windows counts, float32 (tokens,), or None when every token counts 1."""
+        return self._native.batch(np.asarray(windows, dtype=np.int64))[4]
 
     def batch(self, windows: Sequence[int] | NDArray[np.int64]) -> SftBatch:
         """These windows as a batch for torch, which sees Rust's memory without a copy."""
@@ -108,7 +112,8 @@ class PreparedSet:
 
         from alignite.types import SftBatch
 
-        input_ids, labels, position_ids, segments, weights = self.arrays(windows)
+        arrays = self._native.batch(np.asarray(windows, dtype=np.int64))
+        input_ids, labels, position_ids, segments, weights = arrays
         return SftBatch(
             torch.from_numpy(input_ids),
             torch.from_numpy(labels),

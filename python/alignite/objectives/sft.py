@@ -16,8 +16,8 @@ class SFTObjective:
 
     The weights w_t are the messages' own, 1 unless the data says otherwise.
 
-    Source: InstructGPT (arXiv 2203.02155, section 3.5); the sum of weights is global over micro-batches and ranks, so that
-    the loss does not depend on how an update is split.
+    Source: InstructGPT (arXiv 2203.02155, section 3.5); the sum of weights is global over micro-batches and ranks, so
+    that the loss does not depend on how an update is split.
     """
 
     columns = frozenset({"policy.logp", "policy.entropy", "policy.is_top1"})

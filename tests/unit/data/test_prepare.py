@@ -197,7 +197,7 @@ def test_packing_is_best_fit_decreasing_and_loses_nothing(tokenizer: ChatTokeniz
 def packed_table(prepared: PreparedSet) -> Any:
     import pyarrow as pa
 
-    with pa.memory_map(str(prepared.folder / "data.arrow")) as file:
+    with pa.memory_map(str(prepared.folder / "data-00000.arrow")) as file:
         return pa.ipc.open_file(file).read_all()
 
 
@@ -207,7 +207,8 @@ def test_others_read_the_file(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
     rows = [chat("q", "answer " * n) for n in range(1, 8)]
     prepared = prepare_sft(rows, tokenizer, SFTConfig(), tmp_path / "p")
     table = packed_table(prepared)
-    assert table.schema.names == ["input_ids", "labels", "seq_lengths", "row_ids", "num_scored"]
+    names = ["input_ids", "labels", "weights", "seq_lengths", "num_scored", "row_ids", "sources", "lines"]
+    assert table.schema.names == [*names, "parents", "records", "roles", "scores"]
     assert table.schema.metadata[b"alignite.fingerprint"].decode() == prepared.fingerprint
     dataset = Dataset(table)
     for window, row in enumerate(dataset):
@@ -280,12 +281,12 @@ def test_threads_do_not_change_the_result(tokenizer: ChatTokenizer, tmp_path: Pa
         prepare_sft(rows, tokenizer, SFTConfig(packing="bfd", max_length=200, num_threads=n), tmp_path / str(n))
         for n in (1, 2, 5)
     ]
-    assert len({(s.folder / "data.arrow").read_bytes() for s in sets}) == 1
+    assert len({(s.folder / "data-00000.arrow").read_bytes() for s in sets}) == 1
 
 
 def test_progress_is_told(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
     seen: list[int] = []
-    prepare_sft([chat("q", "a")] * 50, tokenizer, SFTConfig(), tmp_path / "p", seen.append)
+    prepare_sft([chat("q", "a")] * 50, tokenizer, SFTConfig(), tmp_path / "p", lambda rows, _: seen.append(rows))
     assert seen
     assert seen == sorted(seen)
     assert seen[-1] == 50
