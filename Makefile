@@ -70,6 +70,10 @@ bench: $(BUILT) ## the benchmarks, each against its peers (long; see benches/RES
 	$(BIN)/python benches/python/sft_loss.py
 	$(BIN)/python benches/python/estimate.py
 	$(BIN)/python benches/python/startup.py
+	$(BIN)/python benches/python/prepare.py
+	$(BIN)/python benches/python/packing.py
+	$(BIN)/python benches/python/dedup.py
+	cargo bench -p alignite-data
 
 docs: $(BUILT) ## build the docs site into build/site; links, commands and examples must hold
 	$(BIN)/python scripts/check_docs.py
@@ -83,6 +87,7 @@ wheel: $(BUILT) ## build an abi3 wheel into dist/ (GLIBC=2.28 builds for older s
 golden: $(BUILT) ## remake golden files (needs llama-cpp-python, which compiles for 5 minutes)
 	$(BIN)/python -m pip install --quiet llama-cpp-python
 	$(BIN)/python scripts/make_golden_smollm2_ids.py
+	$(BIN)/python scripts/make_golden_p3.py
 
 clean: ## remove what the targets made, but not .venv
 	rm -rf target build dist demo-run .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis

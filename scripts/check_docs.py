@@ -21,6 +21,8 @@ from alignite.errors import AligniteError
 ROOT = Path(__file__).parent.parent
 CONFIGS = {
     "sft": config.SFTConfig,
+    "prepare": config.PrepareConfig,
+    "export": config.ExportConfig,
     "preview": config.PreviewConfig,
     "instruct": config.InstructConfig,
     "convert": config.ConvertConfig,

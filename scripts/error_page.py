@@ -129,7 +129,7 @@ def of_python(path: Path, home: str) -> Iterator[Message]:
 # --- Rust ---
 
 KINDS = {"Data": "DataError", "Template": "TemplateError", "Mask": "MaskError", "Tokenizer": "TokenizerError"}
-KINDS |= {"Resource": "ResourceError", "Usage": "UsageError"}
+KINDS |= {"Resource": "ResourceError", "Usage": "UsageError", "Backend": "TokenizerError"}
 # How an error starts, its class (or the group that names it), and which argument is its text.
 STARTS: tuple[tuple[str, str, int], ...] = (
     (r"\bError::data\(", "DataError", 0),

@@ -32,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
             raise UsageError(f"no {name} is given", fix=f"add {example}, or {name}: to the config file")
 
     from alignite.data.gate import failures, parse_condition
-    from alignite.data.prepare import merge_shards, prepare
+    from alignite.data.prepare import merge_shards, prepare, prepare_split
     from alignite.data.tokenizer import ChatTokenizer
 
     for condition in config.fail_if:
@@ -40,25 +40,25 @@ def run(argv: Sequence[str]) -> int:
     started = time.perf_counter()
     with _progress() as progress:
         if config.merge:
-            prepared = merge_shards(config.merge, config.output_dir)
+            made = {"": merge_shards(config.merge, config.output_dir)}
         else:
-            prepared = prepare(
-                config.data,
-                ChatTokenizer.from_folder(config.model),
-                config,
-                config.output_dir,
-                shard=config.shard_numbers(),
-                append=config.append,
-                progress=progress,
-            )
-    report = prepared.report
+            tokenizer = ChatTokenizer.from_folder(config.model)
+            shard, append = config.shard_numbers(), config.append
+            given = (config.data, tokenizer, config, config.output_dir)
+            if config.split_share > 0:
+                sets = prepare_split(*given, shard=shard, append=append, progress=progress)
+                made = dict(zip(("train", "validation"), sets, strict=True))
+            else:
+                made = {"": prepare(*given, shard=shard, append=append, progress=progress)}
     seconds = time.perf_counter() - started
+    reports = {name: prepared.report for name, prepared in made.items()}
     if as_json:
-        print(json.dumps(report | {"seconds": seconds, "output_dir": config.output_dir}))
-    else:
-        _table(report, seconds)
-        print(f"{len(prepared):,} windows in {config.output_dir}")
-    failed = failures(report, config.fail_if)
+        print(json.dumps((reports.get("", reports)) | {"seconds": seconds, "output_dir": config.output_dir}))
+    for name, prepared in made.items():
+        if not as_json:
+            _table(reports[name], seconds)
+            print(f"{len(prepared):,} windows in {prepared.folder}")
+    failed = [failure for report in reports.values() for failure in failures(report, config.fail_if)]
     if failed:
         raise DataError(
             "the set is prepared, but its report is not as it must be",
@@ -79,6 +79,8 @@ def _table(report: dict[str, Any], seconds: float) -> None:
     if report["control_text"]["count"]:
         text = "held control tokens, kept as text"
         lines.append(("control text", f"{report['control_text']['count']:,}: {text}"))
+    if report["held_out"]:
+        lines.append(("other part", f"{report['held_out']:,} rows"))
     if report["unused_columns"]:
         lines.append(("not read", ", ".join(report["unused_columns"])))
     lines += [

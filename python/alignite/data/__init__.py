@@ -5,7 +5,7 @@ from __future__ import annotations
 from alignite.data.instruct import FewShot, PromptTemplate, TaskSource, TemplateSet
 from alignite.data.mixture import Curriculum, Mixture, Stage, reservoir_sample
 from alignite.data.packing import Packs, batches_by_tokens, length_grouped, pack
-from alignite.data.prepare import merge_shards, prepare, prepare_sft
+from alignite.data.prepare import merge_shards, prepare, prepare_sft, prepare_split
 from alignite.data.prepared import ROLES, Origins, PreparedSet
 from alignite.data.preprocessor import Preprocessor
 from alignite.data.survey import Preview, preview
@@ -32,6 +32,7 @@ __all__ = [
     "pack",
     "prepare",
     "prepare_sft",
+    "prepare_split",
     "preview",
     "reservoir_sample",
 ]

@@ -12,7 +12,7 @@ from alignite.config import PrepareConfig, SFTConfig
 from alignite.data.files import find_files
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
-from alignite.errors import CheckpointError, DataError, ResourceError
+from alignite.errors import CheckpointError, DataError, ResourceError, UsageError
 from alignite.native import data as native
 from alignite.native.data import Sources
 
@@ -27,6 +27,7 @@ def prepare(
     *,
     kinds: Sequence[str] = (),
     shard: tuple[int, int] | None = None,
+    part: str | None = None,
     append: bool = False,
     expected: str | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -46,6 +47,7 @@ def prepare(
         output_dir: becomes the prepared folder, whole or not at all.
         kinds: records that are taken (conversation, text, preference, ranking, steps, unpaired); default: all.
         shard: (number, of): make every ``of``-th block of rows only; :func:`merge_shards` joins all.
+        part: ``train`` or ``validation`` of what ``split_share`` parts; :func:`prepare_split` makes both.
         append: add the data to the set in ``output_dir``; data that were appended before are not added again.
         expected: the fingerprint that the set must have; without it the folder stays as it is.
         progress: called with the rows and tokens done, about ten times a second and at the end.
@@ -55,9 +57,11 @@ def prepare(
         DataError: a file or row cannot be read (with ``on_bad_row="error"``), or nothing is left to train on.
         TemplateError, MaskError, TokenizerError: the model folder does not suit the data.
         ResourceError: the folder cannot be written, or the disk has too little room.
-        UsageError: a row is a record of another kind, or there is no set to append to.
+        UsageError: there is no set to append to, or ``split_share`` is given without a part.
     """
-    preparer = tokenizer.preparer(config, kinds=kinds, shard=shard)
+    if part is None and getattr(config, "split_share", 0.0) > 0:
+        raise UsageError("split_share makes two sets", fix="call prepare_split, or name the part: train or validation")
+    preparer = tokenizer.preparer(config, kinds=kinds, shard=shard, part=part)
     folder = Path(output_dir)
     sources, files = resolve_data(data)
     if expected is not None:
@@ -73,6 +77,41 @@ def prepare(
     prepared = PreparedSet(folder)
     prepared.reused = bool(json.loads(report)["reused"])
     return prepared
+
+
+def prepare_split(
+    data: Data,
+    tokenizer: ChatTokenizer,
+    config: PrepareConfig,
+    output_dir: str | Path,
+    *,
+    kinds: Sequence[str] = (),
+    shard: tuple[int, int] | None = None,
+    append: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[PreparedSet, PreparedSet]:
+    """Prepare the rows that ``split_share`` leaves and those that it holds out, in ``train`` and ``validation``.
+
+    A row's side is told by a hash of its content, after duplicates are gone, so it stays when data are added.
+
+    Raises:
+        What :func:`prepare` raises.
+    """
+    sets = [
+        prepare(
+            data,
+            tokenizer,
+            config,
+            Path(output_dir) / part,
+            kinds=kinds,
+            shard=shard,
+            part=part,
+            append=append,
+            progress=progress,
+        )
+        for part in ("train", "validation")
+    ]
+    return sets[0], sets[1]
 
 
 def prepare_sft(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date as Date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alignite.config import PrepareConfig, PreviewConfig, SFTConfig
+from alignite.config import CleanOptions, PrepareConfig, PreviewConfig, SFTConfig
 from alignite.data.hub import resolve_model
 from alignite.data.template_check import check_template
 from alignite.data.template_renderer import TemplateRenderer
@@ -89,6 +89,7 @@ class ChatTokenizer:
         *,
         kinds: Sequence[str] = (),
         shard: tuple[int, int] | None = None,
+        part: str | None = None,
     ) -> Preparer:
         """The Rust preparer of this tokenizer and these options.
 
@@ -98,6 +99,7 @@ class ChatTokenizer:
             config: the options of ``DataOptions`` and ``num_threads`` are used.
             kinds: records that it takes; all when empty.
             shard: (number, of): every ``of``-th block of rows only.
+            part: ``train`` or ``validation`` of what ``split_share`` parts.
 
         Raises:
             TemplateError: no template, or one that is refused.
@@ -118,6 +120,8 @@ class ChatTokenizer:
             "max_row_bytes": config.max_row_bytes,
             "kinds": list(kinds),
             "shard": shard,
+            "part": part,
+            "clean": _cleaning(config),
             "tokenizer_backend": config.tokenizer_backend,
             "format": config.format,
             "columns": config.column_names(),
@@ -224,6 +228,12 @@ def _no_tokenizer_json(folder: Path) -> TokenizerError:
         why=found[0] if found else None,
         fix="save its fast tokenizer there: AutoTokenizer.from_pretrained(...).save_pretrained(folder)",
     )
+
+
+def _cleaning(config: object) -> dict[str, Any]:
+    if not isinstance(config, CleanOptions):
+        return {}
+    return {item.name: getattr(config, item.name) for item in fields(CleanOptions)}
 
 
 def resolve_date(value: str | None) -> tuple[int, int, int]:

@@ -40,7 +40,8 @@ struct Pair {
 impl Encoder {
     /// What becomes of a record that compares or rates replies.
     pub(crate) fn feedback(&self, record: &Record) -> Result<Vec<Outcome>> {
-        let reply = |messages, role, score: Option<f64>| Reply { messages, role, score: score.map_or(f32::NAN, |s| s as f32) };
+        let reply =
+            |messages, role, score: Option<f64>| Reply { messages, role, score: score.map_or(f32::NAN, |s| s as f32) };
         let kept = match record {
             Record::Preference(pair) => {
                 if pair.chosen == pair.rejected {

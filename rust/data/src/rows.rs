@@ -54,6 +54,9 @@ pub(crate) struct Row<'a> {
     pub(crate) fields: &'a Map<String, Value>,
 }
 
+/// A row, or why it is none, and whether it is worked on.
+type Parsed = (Spot, Result<Map<String, Value>>, bool);
+
 /// Lines of one source that follow each other.
 struct Chunk {
     source: usize,
@@ -232,7 +235,7 @@ where
 
     fn first_chunk(&mut self, chunk: Chunk, source: &Source) -> Result<Vec<(Spot, Result<T>)>> {
         let index = chunk.source;
-        let rows: Vec<(Spot, Result<Map<String, Value>>, bool)> = chunk
+        let rows: Vec<Parsed> = chunk
             .lines
             .into_iter()
             .map(|(mut spot, content, is_now)| {
@@ -253,7 +256,7 @@ where
         }
         // Until there is a format there are only bad rows.
         let format = self.format.as_ref().filter(|(of, _)| *of == index).map(|(_, format)| format);
-        let each = |(spot, fields, is_now): (Spot, Result<Map<String, Value>>, bool)| {
+        let each = |(spot, fields, is_now): Parsed| {
             is_now.then(|| {
                 let made = fields.and_then(|fields| self.made(format, &fields));
                 (spot, made)

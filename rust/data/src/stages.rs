@@ -58,20 +58,27 @@ impl Curriculum {
         let mut total = 0u64;
         for (index, stage) in stages.iter().enumerate() {
             let place = format!("stages[{index}]");
-            let wrong = |what: String, fix: &str| Error::new(Kind::Usage, what).at(place.clone()).fix(fix);
-            total = total
-                .checked_add(stage.draws)
-                .filter(|_| (1..1 << 52).contains(&stage.draws))
-                .ok_or_else(|| wrong(format!("draws is {}", stage.draws), "it must be 1 to 2^52"))?;
+            total =
+                total.checked_add(stage.draws).filter(|_| (1..1 << 52).contains(&stage.draws)).ok_or_else(|| {
+                    Error::new(Kind::Usage, format!("draws is {}", stage.draws))
+                        .at(place.clone())
+                        .fix("it must be 1 to 2^52")
+                })?;
             if !(0.0..=1.0).contains(&stage.replay) {
-                return Err(wrong(format!("replay is {}", stage.replay), "it must be 0 to 1"));
+                return Err(Error::new(Kind::Usage, format!("replay is {}", stage.replay))
+                    .at(place)
+                    .fix("it must be 0 to 1"));
             }
             if stage.ramp > stage.draws {
-                return Err(wrong(format!("ramp is {}", stage.ramp), "it must be at most the stage's draws"));
+                return Err(Error::new(Kind::Usage, format!("ramp is {}", stage.ramp))
+                    .at(place)
+                    .fix("it must be at most the stage's draws"));
             }
             let replays = stage.replay > 0.0 || stage.ramp > 0 || stage.replay_of.is_some();
             if replays && stage.replay_of.map_or(index == 0, |of| of >= index) {
-                return Err(wrong("no earlier stage is there to be replayed".into(), "count stages from 0"));
+                return Err(Error::new(Kind::Usage, "no earlier stage is there to be replayed")
+                    .at(place)
+                    .fix("count stages from 0"));
             }
             let mixture = Mixture::new(&stage.mixture, seed, index as u64).map_err(|e| {
                 let inner = e.location.clone().unwrap_or_default();

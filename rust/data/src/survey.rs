@@ -109,7 +109,7 @@ impl Histogram {
 
 /// A record as a worker leaves it.
 enum Looked {
-    Tokens { whole: Whole, fate: Kept<(usize, Cut)>, hash: u128, control: BTreeSet<String>, sample: Sample },
+    Tokens { whole: Box<Whole>, fate: Kept<(usize, Cut)>, hash: u128, control: BTreeSet<String>, sample: Sample },
     Feedback { record: Box<Record>, outcomes: Vec<Outcome> },
     Left { reason: &'static str, head: String },
 }
@@ -123,9 +123,7 @@ fn look(row: &Row<'_>) -> Result<Vec<Looked>> {
                 Ok(whole) => look_at(encoder, whole),
                 Err(Left(reason)) => Looked::Left { reason, head: shown::head(row.fields) },
             },
-            feedback => {
-                Looked::Feedback { outcomes: encoder.record(&feedback)?, record: Box::new(feedback) }
-            }
+            feedback => Looked::Feedback { outcomes: encoder.record(&feedback)?, record: Box::new(feedback) },
         });
     }
     Ok(all)
@@ -142,7 +140,7 @@ fn look_at(encoder: &Encoder, whole: Whole) -> Looked {
     let kept = fate.map_or(0, |(kept, _)| kept);
     let ids = whole.tokens.ids[..kept].iter().map(|id| id.cast_signed()).collect();
     let sample = Sample::whole(ids, whole.labels[..kept].to_vec());
-    Looked::Tokens { hash: hash(whole.tokens.ids.iter().copied()), whole, fate, control, sample }
+    Looked::Tokens { hash: hash(whole.tokens.ids.iter().copied()), whole: Box::new(whole), fate, control, sample }
 }
 
 fn hash(ids: impl Iterator<Item = u32>) -> u128 {

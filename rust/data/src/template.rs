@@ -305,10 +305,12 @@ impl Template {
         let mut output = Capped(Vec::with_capacity(1024));
         let variables = Value::from_pairs(tokens.chain(others).chain(own));
         template.render_captured_to(variables, &mut output).map_err(|error| {
-            let (what, again) = match error.kind() {
-                ErrorKind::OutOfFuel => ("the chat template takes too many steps", false),
-                ErrorKind::WriteFailure => ("the chat template writes too much", false),
-                _ => ("the chat template fails on this conversation", !raised(&error)),
+            let is_limit = matches!(error.kind(), ErrorKind::OutOfFuel | ErrorKind::WriteFailure);
+            let again = !is_limit && !raised(&error);
+            let what = match error.kind() {
+                ErrorKind::OutOfFuel => "the chat template takes too many steps",
+                ErrorKind::WriteFailure => "the chat template writes too much",
+                _ => "the chat template fails on this conversation",
             };
             (template_error(what, &error), again)
         })?;

@@ -7,7 +7,7 @@
 
 use crate::errors::raise;
 use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
-use arrow_array::ffi_stream::{RecordBatchStreamReader, FFI_ArrowArrayStream};
+use arrow_array::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
 use arrow_array::{RecordBatch, RecordBatchIterator, RecordBatchReader, StructArray};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 use pyo3::prelude::*;
@@ -69,7 +69,8 @@ impl ArrowTable {
 }
 
 fn not_arrow(py: Python<'_>, why: &dyn std::fmt::Display) -> PyErr {
-    let fix = "give a pyarrow table, a polars frame, a datasets.Dataset in Arrow format, or anything with __arrow_c_stream__";
+    let fix =
+        "give a pyarrow table, a polars frame, a datasets.Dataset in Arrow format, or anything with __arrow_c_stream__";
     raise(py, "DataError", "this is no Arrow table", None, Some(&why.to_string()), Some(fix))
 }
 

@@ -188,8 +188,15 @@ impl Instances {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) if self.report().is_some() => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => {
-                    let what = "the Rust core failed; this is a bug in alignite";
-                    return Err(raise(py, "InternalError", what, None, None, None));
+                    let why = "the thread that made the rows is gone";
+                    return Err(raise(
+                        py,
+                        "InternalError",
+                        "the Rust core failed; this is a bug in alignite",
+                        None,
+                        Some(why),
+                        None,
+                    ));
                 }
             }
         }

@@ -89,10 +89,6 @@ pub struct Leaf {
     pub share: f64,
 }
 
-fn wrong(place: &str, what: impl Into<String>, fix: &str) -> Error {
-    Error::new(Kind::Usage, what).at(place).fix(fix)
-}
-
 impl Spec {
     /// Every source with its share of the draws, in the order in which they first stand.
     ///
@@ -126,10 +122,14 @@ impl Spec {
         leaves: &mut Vec<Leaf>,
     ) -> Result<()> {
         if depth > 32 {
-            return Err(wrong(place, "mixtures stand 32 deep in each other", "put their sources together"));
+            return Err(Error::new(Kind::Usage, "mixtures stand 32 deep in each other")
+                .at(place)
+                .fix("put their sources together"));
         }
         if !is_root && (self.unit != Unit::default() || self.exhaust != Exhaust::default()) {
-            return Err(wrong(place, "unit and exhaust stand in an inner mixture", "give them to the outermost only"));
+            return Err(Error::new(Kind::Usage, "unit and exhaust stand in an inner mixture")
+                .at(place)
+                .fix("give them to the outermost only"));
         }
         let rates = self.rates(place, unit)?;
         let total: f64 = rates.iter().sum();
@@ -141,13 +141,19 @@ impl Spec {
                     Some(leaf) if leaf.rows == rows && leaf.tokens == node.tokens => leaf.share += share,
                     Some(leaf) => {
                         let what = format!("{} has {rows} rows here and {} elsewhere", node.name, leaf.rows);
-                        return Err(wrong(&place, what, "one name is one source: give the other another name"));
+                        return Err(Error::new(Kind::Usage, what)
+                            .at(place.clone())
+                            .fix("one name is one source: give the other another name"));
                     }
                     None => {
                         leaves.push(Leaf { name: node.name.clone(), rows, tokens: node.tokens, share });
                     }
                 },
-                _ => return Err(wrong(&place, "this is no source", "give it either rows or a mixture")),
+                _ => {
+                    return Err(Error::new(Kind::Usage, "this is no source")
+                        .at(place.clone())
+                        .fix("give it either rows or a mixture"));
+                }
             }
         }
         Ok(())
@@ -158,24 +164,30 @@ impl Spec {
         for (name, value) in bounds {
             if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
                 let what = format!("{name} is {}", value.unwrap_or(0.0));
-                return Err(wrong(place, what, "it must be a number above 0"));
+                return Err(Error::new(Kind::Usage, what).at(place).fix("it must be a number above 0"));
             }
         }
         if self.rate != Rate::Examples && (self.cap.is_some() || self.scale.is_some()) {
-            return Err(wrong(place, "cap and scale act on sizes, which are not used here", "leave them out"));
+            return Err(Error::new(Kind::Usage, "cap and scale act on sizes, which are not used here")
+                .at(place)
+                .fix("leave them out"));
         }
         if self.sources.is_empty() {
-            return Err(wrong(place, "nothing is mixed", "name at least one source"));
+            return Err(Error::new(Kind::Usage, "nothing is mixed").at(place).fix("name at least one source"));
         }
         let mut rates = Vec::with_capacity(self.sources.len());
         for (index, node) in self.sources.iter().enumerate() {
             let place = format!("{place}.{}", node.name);
             if self.sources[..index].iter().any(|other| other.name == node.name) {
-                return Err(wrong(&place, "the name stands twice", "give each part another name"));
+                return Err(Error::new(Kind::Usage, "the name stands twice")
+                    .at(place.clone())
+                    .fix("give each part another name"));
             }
             if node.weight.is_some() != (self.rate == Rate::Weights) {
-                let what = if node.weight.is_some() { "a weight is given" } else { "a weight is missing" };
-                return Err(wrong(&place, what, "give every part a weight, or none"));
+                let given = if node.weight.is_some() { "given" } else { "missing" };
+                return Err(Error::new(Kind::Usage, format!("a weight is {given}"))
+                    .at(place.clone())
+                    .fix("give every part a weight, or none"));
             }
             let mut rate = match self.rate {
                 Rate::Equal => 1.0,
@@ -186,7 +198,9 @@ impl Spec {
                 }
             };
             if !(rate >= 0.0 && rate.is_finite()) {
-                return Err(wrong(&place, format!("the weight is {rate}"), "it must be a number, 0 or above"));
+                return Err(Error::new(Kind::Usage, format!("the weight is {rate}"))
+                    .at(place.clone())
+                    .fix("it must be a number, 0 or above"));
             }
             if let Some(temperature) = self.temperature {
                 // 0 to any power stays 0: what is left out does not come back.
@@ -198,7 +212,9 @@ impl Spec {
         }
         let total: f64 = rates.iter().sum();
         if !(total > 0.0 && total.is_finite()) {
-            return Err(wrong(place, "the rates are all 0, or beyond all bounds", "give some part a usable rate"));
+            return Err(Error::new(Kind::Usage, "the rates are all 0, or beyond all bounds")
+                .at(place)
+                .fix("give some part a usable rate"));
         }
         Ok(rates)
     }
@@ -223,13 +239,15 @@ impl Node {
             Unit::Tokens => self.rows.and(self.tokens),
         };
         match size {
-            Some(0) => Err(wrong(place, "the source is empty", "leave it out")),
-            Some(_) if self.rows == Some(0) => Err(wrong(place, "the source is empty", "leave it out")),
-            Some(size) => Ok(size as f64),
-            None if self.rows.is_some() => {
-                Err(wrong(place, "the source's tokens are not known", "give `tokens`, or count by examples"))
+            Some(0) => Err(Error::new(Kind::Usage, "the source is empty").at(place).fix("leave it out")),
+            Some(_) if self.rows == Some(0) => {
+                Err(Error::new(Kind::Usage, "the source is empty").at(place).fix("leave it out"))
             }
-            None => Err(wrong(place, "this is no source", "give it either rows or a mixture")),
+            Some(size) => Ok(size as f64),
+            None if self.rows.is_some() => Err(Error::new(Kind::Usage, "the source's tokens are not known")
+                .at(place)
+                .fix("give `tokens`, or count by examples")),
+            None => Err(Error::new(Kind::Usage, "this is no source").at(place).fix("give it either rows or a mixture")),
         }
     }
 }

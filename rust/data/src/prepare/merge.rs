@@ -1,7 +1,7 @@
 //! Sets that are made of sets: shards joined, and a set with more appended.
 
-use super::staging::{Progress, QUARANTINE_FILE, Staging, check_target};
 use super::options::PART_BYTES;
+use super::staging::{Progress, QUARANTINE_FILE, Staging, check_target};
 use super::writer::Parts;
 use super::{Preparer, Report, Tick, derived, existing};
 use crate::error::{Error, Kind, Result};

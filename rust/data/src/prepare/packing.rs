@@ -25,10 +25,14 @@ impl Packing {
     /// The windows of samples of these lengths, each as pieces.
     pub(crate) fn pack(self, lengths: &[usize]) -> Result<Vec<Vec<Piece>>> {
         let lengths: Vec<u32> = lengths.iter().map(|&length| u32::try_from(length).unwrap_or(u32::MAX)).collect();
-        let packs = pack(&lengths, self.strategy, u32::try_from(self.max_length).unwrap_or(u32::MAX), lengths.len().max(1))?;
+        let packs =
+            pack(&lengths, self.strategy, u32::try_from(self.max_length).unwrap_or(u32::MAX), lengths.len().max(1))?;
         let piece = |piece: &crate::pack::Piece| {
             let start = piece.start as usize;
-            Piece { item: usize::try_from(piece.row).unwrap_or(usize::MAX), tokens: start..start + piece.length as usize }
+            Piece {
+                item: usize::try_from(piece.row).unwrap_or(usize::MAX),
+                tokens: start..start + piece.length as usize,
+            }
         };
         Ok(packs.windows().map(|window| window.iter().map(piece).collect()).collect())
     }
@@ -37,9 +41,8 @@ impl Packing {
     pub(crate) fn windows(self, items: &[Item]) -> Result<(Vec<Vec<Piece>>, u64)> {
         let lengths: Vec<usize> = items.iter().map(|item| item.sample.len()).collect();
         let windows = self.pack(&lengths)?;
-        let is_lost = |piece: &&Piece| {
-            piece.tokens.start > 0 && items[piece.item].sample.labels[piece.tokens.start] != IGNORE
-        };
+        let is_lost =
+            |piece: &&Piece| piece.tokens.start > 0 && items[piece.item].sample.labels[piece.tokens.start] != IGNORE;
         let lost = windows.iter().flatten().filter(is_lost).count() as u64;
         Ok((windows, lost))
     }

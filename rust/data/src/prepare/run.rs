@@ -48,7 +48,8 @@ impl Preparer {
             let begun_tokens = begun.report.tokens;
             let offset = (begun.rows_before, u32::try_from(begun.report.sources.len()).unwrap_or(u32::MAX));
             let (block, part) = (first, options.part.as_deref());
-            let mut work = Work { report: begun.report, block, items: Vec::new(), quarantine, offset, part, tokens: 0, out };
+            let mut work =
+                Work { report: begun.report, block, items: Vec::new(), quarantine, offset, part, tokens: 0, out };
             // What the sink counts is told to the caller on the way.
             let tokens = Cell::new(begun_tokens);
             let read = each_row(
@@ -304,7 +305,9 @@ impl<'scope> Out<'scope> {
             Self::Here(writer) => writer.write(block),
             Self::Beside(send, _) if send.send(block).is_ok() => Ok(()),
             // Finishing tells what the writer died of.
-            Self::Beside(..) => Err(std::mem::replace(self, Self::Gone).finish(&mut Report::default()).err().unwrap_or_else(gone)),
+            Self::Beside(..) => {
+                Err(std::mem::replace(self, Self::Gone).finish(&mut Report::default()).err().unwrap_or_else(gone))
+            }
             Self::Gone => Err(gone()),
         }
     }

@@ -71,7 +71,9 @@ impl Staging {
             let lock = open.map_err(|e| Error::io("cannot make the lock of the output folder", &lock_path, &e))?;
             match lock.try_lock() {
                 // Another writer may have finished and taken the file away between the two calls.
-                Ok(()) if is_still(&lock, &lock_path) => return Ok(Self { folder, lock_path, _lock: lock, keep: false }),
+                Ok(()) if is_still(&lock, &lock_path) => {
+                    return Ok(Self { folder, lock_path, _lock: lock, keep: false });
+                }
                 Ok(()) => {}
                 Err(std::fs::TryLockError::WouldBlock) if tick() => std::thread::sleep(WAIT),
                 Err(std::fs::TryLockError::WouldBlock) => return Err(Error::new(Kind::Interrupted, "stopped")),

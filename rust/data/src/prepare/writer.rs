@@ -43,9 +43,7 @@ impl Parts {
     pub(super) fn write(&mut self, block: u64, batch: &RecordBatch) -> Result<bool> {
         let part = match &mut self.open {
             Some(part) => part,
-            None => {
-                self.open.insert(PartWriter::new(&self.folder, part_name(self.done.len()), &self.fingerprint)?)
-            }
+            None => self.open.insert(PartWriter::new(&self.folder, part_name(self.done.len()), &self.fingerprint)?),
         };
         part.write(block, batch)?;
         self.open_bytes += batch.get_array_memory_size();
@@ -83,7 +81,13 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Go on where `begun` ends.
-    pub(super) fn new(staging: &'a Staging, packing: Packing, part_bytes: usize, fingerprint: &str, begun: &Progress) -> Self {
+    pub(super) fn new(
+        staging: &'a Staging,
+        packing: Packing,
+        part_bytes: usize,
+        fingerprint: &str,
+        begun: &Progress,
+    ) -> Self {
         let done = &begun.report;
         let written = Report {
             windows: done.windows,
@@ -119,7 +123,8 @@ impl<'a> Writer<'a> {
 
     fn tell(&self, report: &mut Report) {
         let written = &self.written;
-        (report.windows, report.tokens, report.scored_tokens) = (written.windows, written.tokens, written.scored_tokens);
+        (report.windows, report.tokens, report.scored_tokens) =
+            (written.windows, written.tokens, written.scored_tokens);
         (report.longest, report.lost_labels) = (written.longest, written.lost_labels);
     }
 

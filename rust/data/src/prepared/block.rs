@@ -84,7 +84,8 @@ pub(crate) fn record_batch(items: &[Item], windows: &[Vec<Piece>]) -> Result<(Re
     for window in windows {
         let start = labels.values.len();
         let weighted = window.iter().any(|piece| !items[piece.item].sample.weights.is_empty());
-        let structured = window.iter().any(|piece| items[piece.item].sample.segments.iter().any(|s| s.role != Role::Whole));
+        let structured =
+            window.iter().any(|piece| items[piece.item].sample.segments.iter().any(|s| s.role != Role::Whole));
         let mut segment_count = 0_i32;
         for (record, piece) in window.iter().enumerate() {
             let Item { row, position, sample } = &items[piece.item];

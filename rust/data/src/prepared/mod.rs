@@ -189,7 +189,9 @@ impl PreparedSet {
             let weights = column(part, Column::Weights);
             if !weights.is_null(row) {
                 batch.weights.resize(start - weights.as_list::<i64>().value(row).len(), 1.0);
-                batch.weights.extend_from_slice(weights.as_list::<i64>().value(row).as_primitive::<Float32Type>().values());
+                batch
+                    .weights
+                    .extend_from_slice(weights.as_list::<i64>().value(row).as_primitive::<Float32Type>().values());
             }
         }
         if !batch.weights.is_empty() {
@@ -207,7 +209,8 @@ impl PreparedSet {
         let mut records = 0;
         for &window in windows {
             let (part, row) = self.locate(window)?;
-            let long = |which| column(part, which).as_list::<i32>().value(row).as_primitive::<Int64Type>().values().to_vec();
+            let long =
+                |which| column(part, which).as_list::<i32>().value(row).as_primitive::<Int64Type>().values().to_vec();
             let count = int32(part, Column::SeqLengths, row).len();
             origins.row_ids.extend(long(Column::RowIds));
             origins.lines.extend(long(Column::Lines));
@@ -219,7 +222,9 @@ impl PreparedSet {
             } else {
                 let value = |which| column(part, which).as_list::<i32>().value(row);
                 origins.records.extend(int32(part, Column::Records, row).into_iter().map(|r| records + i64::from(r)));
-                origins.roles.extend(value(Column::Roles).as_primitive::<Int8Type>().values().iter().map(|&r| i64::from(r)));
+                origins
+                    .roles
+                    .extend(value(Column::Roles).as_primitive::<Int8Type>().values().iter().map(|&r| i64::from(r)));
                 origins.scores.extend_from_slice(value(Column::Scores).as_primitive::<Float32Type>().values());
             }
             records = origins.records.last().map_or(records, |last| last + 1);
@@ -259,7 +264,8 @@ fn check(part: &RecordBatch) -> std::result::Result<(), String> {
         };
         let is_many = |which| {
             let column = column(part, which);
-            column.is_null(window) || usize::try_from(column.as_list::<i32>().value_length(window)) == Ok(segments.len())
+            column.is_null(window)
+                || usize::try_from(column.as_list::<i32>().value_length(window)) == Ok(segments.len())
         };
         if ![Column::Labels, Column::Weights].into_iter().all(is_long) {
             return wrong("labels");
