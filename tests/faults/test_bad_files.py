@@ -80,8 +80,8 @@ def test_preview_and_prepare_say_the_same(tmp_path: Path, tiny_model_folder: Pat
     assert seen.bad.count == len(bad)
     assert seen.bad.examples[0] == f"{path}:1"
     with pytest.raises(DataError, match=r"a.jsonl:1: the line is null"):
-        prepare_sft(path, tokenizer, SFTConfig(), tmp_path / "p")
-    prepared = prepare_sft(path, tokenizer, SFTConfig(on_bad_row="skip"), tmp_path / "p")
+        prepare_sft(path, tokenizer, SFTConfig(on_bad_row="error"), tmp_path / "p")
+    prepared = prepare_sft(path, tokenizer, SFTConfig(), tmp_path / "p")
     assert prepared.report["used"] == 1
 
 

@@ -38,7 +38,7 @@ DATA_FAULTS: dict[str, tuple[bytes | str, str]] = {
     "unknown role": ('{"messages": [{"role": "robot", "content": "x"}]}\n', "rows.jsonl:1"),
     "content of a wrong type": ('{"messages": [{"role": "user", "content": 5}]}\n', "rows.jsonl:1"),
     "lone surrogate": ('{"prompt": "\\ud800", "completion": "b"}\n', "rows.jsonl:1"),
-    "deep nesting": ("[" * 5000 + "\n", "rows.jsonl:1"),
+    "deep nesting": ('{"a": ' * 5000 + "\n", "rows.jsonl:1"),
     "every token masked": ('{"messages": [{"role": "user", "content": "x"}]}\n', "rows.jsonl:1"),
 }
 
@@ -48,7 +48,7 @@ def test_bad_rows(fault: str, tmp_path: Path, tiny_model_folder: Path, capsys: p
     content, where = DATA_FAULTS[fault]
     data = write(tmp_path / "rows.jsonl", content)
     words = ("--model", str(tiny_model_folder), "--data", data, "--output_dir", str(tmp_path / "run"))
-    code, err = run(capsys, "sft", *words)
+    code, err = run(capsys, "sft", *words, "--on_bad_row", "error")
     assert code == 3, err
     assert where in err
     assert "fix: " in err

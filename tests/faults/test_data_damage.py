@@ -49,7 +49,7 @@ def test_a_cut_file_is_found(prepared: PreparedSet, share: float) -> None:
 
 def test_missing_parts_are_named(prepared: PreparedSet, tmp_path: Path) -> None:
     (prepared.folder / "report.json").unlink()
-    with pytest.raises(ResourceError, match="cannot read the report"):
+    with pytest.raises(DataError, match="no prepared set here"):
         PreparedSet(prepared.folder)
     with pytest.raises((DataError, ResourceError)) as error:
         PreparedSet(tmp_path / "nothing-here")
@@ -105,7 +105,7 @@ import sys
 from alignite.config import SFTConfig
 from alignite.data.prepare import prepare_sft
 from alignite.data.tokenizer import ChatTokenizer
-def tell(rows):
+def tell(rows, tokens):
     print(rows, flush=True)
 try:
     prepare_sft(sys.argv[1], ChatTokenizer.from_folder(sys.argv[2]), SFTConfig(), sys.argv[3], tell)
@@ -123,7 +123,7 @@ except KeyboardInterrupt:
 
 
 def test_an_error_in_the_progress_function_is_the_callers(tiny_model_folder: Path, tmp_path: Path) -> None:
-    def broken(_: int) -> None:
+    def broken(rows: int, tokens: int) -> None:
         raise RuntimeError("not my day")
 
     with pytest.raises(RuntimeError, match="not my day"):

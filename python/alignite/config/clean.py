@@ -5,8 +5,6 @@ from __future__ import annotations
 from alignite.config.options import Options, check_bound, config_class, option
 from alignite.errors import ConfigError
 
-_PARTS = ("record", "prompt", "reply")
-
 
 @config_class
 class CleanOptions(Options):
@@ -17,7 +15,7 @@ class CleanOptions(Options):
         help="leave out duplicates of earlier rows: exact by content, minhash by similar words",
         choices=("none", "exact", "minhash"),
     )
-    dedup_on: str = option(default="record", help="what makes rows duplicates", choices=_PARTS)
+    dedup_on: str = option(default="record", help="what makes rows duplicates", choices=("record", "prompt", "reply"))
     dedup_fold: bool = option(
         default=False, help="exact duplicates may differ in case, white space and Unicode form (NFC)"
     )
@@ -33,7 +31,11 @@ class CleanOptions(Options):
     decontaminate_share: float = option(
         default=0.0, help="share of a row's n-grams above which it is left out; 0: a single one is enough"
     )
-    filter_on: str = option(default="record", help="what min_, max_ chars, words and the like look at", choices=_PARTS)
+    filter_on: str = option(
+        default="record",
+        help="what min_, max_ chars, words and the like look at",
+        choices=("record", "prompt", "reply"),
+    )
     min_chars: int | None = option(default=None, help="fewest characters of a row")
     max_chars: int | None = option(default=None, help="most characters of a row")
     min_words: int | None = option(default=None, help="fewest words of a row, split at white space")

@@ -95,7 +95,7 @@ def prepare_split(
     A row's side is told by a hash of its content, after duplicates are gone, so it stays when data are added.
 
     Raises:
-        What :func:`prepare` raises.
+        DataError, ResourceError, UsageError: as :func:`prepare`.
     """
     sets = [
         prepare(
@@ -165,7 +165,7 @@ def check_room(files: Sequence[Path], folder: Path, shards: int = 1) -> None:
             size += growth * path.stat().st_size if path.is_file() else 0
     place = folder.parent
     free = shutil.disk_usage(place).free
-    if free < size / 2 / shards:
+    if size > 1 << 16 and free < size / 2 / shards:
         raise ResourceError(
             "the disk has too little room for the prepared set",
             where=str(place),

@@ -12,7 +12,7 @@ from alignite.data.prepare import Data, resolve_data
 from alignite.data.tokenizer import ChatTokenizer
 
 # What only a set on disk has.
-_WRITTEN = ("fingerprint", "data_xxh3", "reused")
+_WRITTEN = ("fingerprint", "reused", "parts", "identity", "sources", "base", "shard", "appended", "notes")
 
 
 @dataclass(frozen=True)

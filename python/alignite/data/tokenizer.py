@@ -131,17 +131,17 @@ class ChatTokenizer:
         given = (self.tokenizer_json, template, dict(self.special_tokens), json.dumps(options))
         try:
             if template is None:
-                return Preparer(*given)
-            renderer = TemplateRenderer(template, day)
-            preparer = Preparer(*given, renderer)
-            differs = check_template(template, self.special_tokens, renderer, preparer.render)
-            if differs is None and not preparer.renders()[0]:
-                differs = "it does not compile there"
-            if differs is not None:
-                log.warning(
-                    "%s: jinja2 renders the chat template, slower than the Rust engine would (%s)", self.folder, differs
-                )
-                preparer = Preparer(*given, renderer, native=False)
+                preparer = Preparer(*given)
+            else:
+                renderer = TemplateRenderer(template, day)
+                preparer = Preparer(*given, renderer)
+                differs = check_template(template, self.special_tokens, renderer, preparer.render)
+                if differs is None and not preparer.renders()[0]:
+                    differs = "it does not compile there"
+                if differs is not None:
+                    slower = "%s: jinja2 renders the chat template, slower than the Rust engine would (%s)"
+                    log.warning(slower, self.folder, differs)
+                    preparer = Preparer(*given, renderer, native=False)
         except (TemplateError, TokenizerError) as error:
             error.where = error.where or str(self.folder)
             raise

@@ -240,21 +240,12 @@ fn plain(messages: &[Message]) -> Vec<Value> {
 
 /// What a message's losses are multiplied by: 0 when it is not scored.
 fn weight(message: &Message) -> Result<f32> {
-    let train = match message.fields.get("train") {
-        None => true,
-        Some(Json::Bool(train)) => *train,
-        Some(other) => return Err(Error::data(format!("train is {other}, not true or false"))),
-    };
     #[allow(clippy::cast_possible_truncation)]
-    let weight = match message.fields.get("weight") {
-        None => 1.0,
-        Some(given) => {
-            let weight =
-                given.as_f64().map(|weight| weight as f32).filter(|weight| weight.is_finite() && *weight >= 0.0);
-            weight.ok_or_else(|| Error::data(format!("weight is {given}, not a number of at least 0")))?
-        }
-    };
-    Ok(if message.role == "assistant" && message.scored && train { weight } else { 0.0 })
+    let weight = message.weight as f32;
+    if !weight.is_finite() || weight < 0.0 {
+        return Err(Error::data(format!("weight is {}, not a number of at least 0", message.weight)));
+    }
+    Ok(if message.role == "assistant" && message.scored { weight } else { 0.0 })
 }
 
 /// Where a turn starts, as its mask has it, and how it ends.

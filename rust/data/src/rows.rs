@@ -87,9 +87,8 @@ pub(crate) fn each_row<T: Send>(
     let mut read = Read::default();
     let mut take = |chunk: Result<Chunk>| -> Result<()> {
         let chunk = chunk?;
-        let source = chunk.source;
         read.rows = chunk.lines.last().map_or(read.rows, |(spot, ..)| spot.id + 1);
-        for (spot, made) in worker.work_on(chunk, &sources[source])? {
+        for (spot, made) in worker.work_on(chunk)? {
             match made {
                 // Some are not the row's fault: an option that does not fit, a tokenizer that was caught at a difference.
                 Err(error) if !skip || matches!(error.kind, Kind::Usage | Kind::Backend | Kind::Interrupted) => {
@@ -215,10 +214,10 @@ where
     W: Fn(&Row<'_>) -> Result<T> + Sync + Send,
 {
     /// What becomes of a chunk's rows, in order.
-    fn work_on(&mut self, chunk: Chunk, source: &Source) -> Result<Vec<(Spot, Result<T>)>> {
+    fn work_on(&mut self, chunk: Chunk) -> Result<Vec<(Spot, Result<T>)>> {
         let index = chunk.source;
         if self.format.as_ref().is_none_or(|(of, _)| *of != index) {
-            return self.first_chunk(chunk, source);
+            return self.first_chunk(chunk);
         }
         let format = self.format.as_ref().map(|(_, format)| format);
         let each = |(mut spot, content, is_now): (Spot, Result<Content>, bool)| {
@@ -233,7 +232,7 @@ where
         })
     }
 
-    fn first_chunk(&mut self, chunk: Chunk, source: &Source) -> Result<Vec<(Spot, Result<T>)>> {
+    fn first_chunk(&mut self, chunk: Chunk) -> Result<Vec<(Spot, Result<T>)>> {
         let index = chunk.source;
         let rows: Vec<Parsed> = chunk
             .lines
@@ -251,7 +250,7 @@ where
         let sample: Vec<Map<String, Value>> =
             rows.iter().filter_map(|(_, fields, _)| fields.as_ref().ok().cloned()).collect();
         if !sample.is_empty() {
-            let found = self.preparer.format(&sample).map_err(|error| error.at(source.name()))?;
+            let found = self.preparer.format(&sample).map_err(|error| error.at(rows[0].0.place.clone()))?;
             self.format = Some((index, found));
         }
         // Until there is a format there are only bad rows.

@@ -42,7 +42,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(model: Path, data: Path, *more: str) -> list[str]:
-    return ["preview", "--model", str(model), "--data", str(data), "--max_length", "800", *more]
+    return [
+        "preview",
+        "--model",
+        str(model),
+        "--data",
+        str(data),
+        "--max_length",
+        "800",
+        "--on_bad_row",
+        "error",
+        *more,
+    ]
 
 
 def environment(**extra: str) -> dict[str, str]:

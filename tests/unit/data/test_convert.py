@@ -132,7 +132,7 @@ def test_files(tmp_path: Path) -> None:
         output,
         columns={"prompt": "q", "completion": "a"},
         on_bad_row="skip",
-        progress=done.append,
+        progress=lambda rows, _: done.append(rows),
     )
     assert (report.rows, report.written, done[-1]) == (2, 1, 2)
     assert report.bad['no column "a"'].examples == [f"{data}:2"]
@@ -152,7 +152,7 @@ def test_a_row_of_several_examples_is_trained_on_whole(tiny_model_folder: Path, 
     instances = [{"input": "x", "output": "one"}, {"input": "", "output": "two"}]
     rows = [{"instruction": "Do.", "instances": instances}, {"instruction": "Go.", "instances": instances[:1]}]
     prepared = prepare_sft(rows, tokenizer, SFTConfig(), tmp_path / "prepared")
-    assert (prepared.report["rows"], prepared.report["used"], len(prepared)) == (2, 3, 3)
+    assert (prepared.report["rows"], prepared.report["used"], len(prepared)) == (2, 2, 3)
     seen = preview(rows, tokenizer, SFTConfig())
     assert [row.row for row in seen.rows] == [0, 0, 1]
     assert seen.report["tokens"] == prepared.report["tokens"]
@@ -177,7 +177,7 @@ def test_raw_text_needs_no_template(tiny_model_folder: Path, tmp_path: Path) -> 
 def test_feedback_is_no_example_to_train_on(tiny_model_folder: Path, tmp_path: Path) -> None:
     tokenizer = ChatTokenizer.from_folder(tiny_model_folder)
     rows = [{"prompt": "q", "chosen": "a", "rejected": "b"}]
-    with pytest.raises(DataError, match="preference data, which sft does not train on") as error:
+    with pytest.raises(DataError, match="the rows hold preference data") as error:
         prepare_sft(rows, tokenizer, SFTConfig(on_bad_row="skip"), tmp_path / "prepared")
     assert error.value.fix is not None
     assert "alignite convert --to messages" in error.value.fix

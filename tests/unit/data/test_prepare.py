@@ -148,9 +148,9 @@ def test_bad_rows_are_skipped_and_counted_when_asked(tokenizer: ChatTokenizer, t
     good = json.dumps(chat("q", "a"))
     path.write_bytes("\n".join([good, "{broken", json.dumps({"messages": 4}), good]).encode() + b"\n\xff\n")
     with pytest.raises(DataError, match=r"rows\.jsonl:2"):
-        prepare_sft(path, tokenizer, SFTConfig(), tmp_path / "strict")
+        prepare_sft(path, tokenizer, SFTConfig(on_bad_row="error"), tmp_path / "strict")
     assert not (tmp_path / "strict").exists()
-    report = prepare_sft(path, tokenizer, SFTConfig(on_bad_row="skip"), tmp_path / "p").report
+    report = prepare_sft(path, tokenizer, SFTConfig(), tmp_path / "p").report
     assert (report["rows"], report["used"]) == (5, 2)
     assert sorted(place for entry in report["dropped"].values() for place in entry["examples"]) == [
         f"{path}:{line}" for line in (2, 3, 5)
@@ -168,17 +168,16 @@ def test_control_text_in_contents_is_kept_as_text_and_counted(tokenizer: ChatTok
     assert prepared.report["control_text"]["count"] == 1
 
 
-def twin(lengths: list[int], capacity: int) -> list[list[int]]:
-    """Best fit decreasing, as slowly and plainly as it can be written."""
-    windows: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
-        room = [(capacity - sum(lengths[r] for r in rows), n) for n, rows in enumerate(windows)]
-        fitting = [entry for entry in room if entry[0] >= lengths[row]]
+def twin(lengths: list[int], capacity: int) -> list[int]:
+    """Tokens of the windows of best fit decreasing, as slowly and plainly as it can be written."""
+    windows: list[int] = []
+    for length in sorted(lengths, reverse=True):
+        fitting = [n for n, held in enumerate(windows) if held + length <= capacity]
         if fitting:
-            windows[min(fitting)[1]].append(row)
+            windows[max(fitting, key=lambda n: windows[n])] += length
         else:
-            windows.append([row])
-    return sorted(sorted(window) for window in windows)
+            windows.append(length)
+    return sorted(windows)
 
 
 def test_packing_is_best_fit_decreasing_and_loses_nothing(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
@@ -189,7 +188,8 @@ def test_packing_is_best_fit_decreasing_and_loses_nothing(tokenizer: ChatTokeniz
     assert sorted(segments_of(single)) == sorted(segments_of(packed))
     lengths = [len(ids) for ids, _ in segments_of(single)]
     table = packed_table(packed)
-    assert sorted(table["row_ids"].to_pylist()) == twin(lengths, 128)
+    assert sorted(packed.window_tokens(range(len(packed))).tolist()) == twin(lengths, 128)
+    assert sorted(row for window in table["row_ids"].to_pylist() for row in window) == list(range(120))
     assert [sum(part) for part in table["seq_lengths"].to_pylist()] == packed.window_tokens(range(len(packed))).tolist()
     assert packed.report["fill"] > 0.9 > single.report["fill"]
 

@@ -191,11 +191,11 @@ def test_exports_hold_the_same_tokens(tokenizer: ChatTokenizer, tmp_path: Path) 
         prepared.export(tmp_path / "no" / "folder.parquet")
 
 
-def test_datasets_reads_the_files(whole: PreparedSet) -> None:
+def test_datasets_reads_the_files(whole: PreparedSet, tmp_path: Path) -> None:
     import datasets
 
     files = [str(path) for path in sorted(whole.folder.glob("data-*.arrow"))]
-    found = datasets.concatenate_datasets([datasets.Dataset.from_file(file) for file in files])
+    found = datasets.load_dataset("arrow", data_files=files, split="train", cache_dir=str(tmp_path))
     assert len(found) == len(whole)
     assert found[3]["input_ids"] == whole.arrays([3])[0].tolist()
 

@@ -16,7 +16,7 @@ from alignite.data.survey import PreviewRow, Spread
 from alignite.errors import DataError, UsageError
 
 Row = dict[str, Any]
-WRITTEN = {"fingerprint", "data_xxh3", "reused"}
+WRITTEN = {"fingerprint", "reused", "parts", "identity", "sources", "base", "shard", "appended", "notes"}
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_what_preparing_cannot_read_a_preview_cannot_either(tokenizer: ChatToken
 
 def test_progress_hears_of_all_rows_and_may_stop_the_pass(tokenizer: ChatTokenizer) -> None:
     heard: list[int] = []
-    preview([chat("q", "a")] * 700, tokenizer, SFTConfig(), progress=heard.append)
+    preview([chat("q", "a")] * 700, tokenizer, SFTConfig(), progress=lambda rows, _: heard.append(rows))
     assert heard[-1] == 700
 
     def stop(_: int) -> None:

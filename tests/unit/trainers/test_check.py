@@ -76,12 +76,12 @@ def test_the_numbers_are_those_of_the_run(tiny_model_folder: Path, data: Path, t
 def test_one_failure_does_not_hide_the_next(tiny_model_folder: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": 1}\n')
-    report = check_sft(config(tmp_path / "nowhere", bad, tmp_path / "run"))
+    report = check_sft(config(tmp_path / "nowhere", bad, tmp_path / "run", on_bad_row="error"))
     found = by_name(report.findings)
     assert not found["data"].ok
     assert not found["model"].ok
     assert "step" not in found
-    report = check_sft(config(tiny_model_folder, bad, tmp_path / "run"))
+    report = check_sft(config(tiny_model_folder, bad, tmp_path / "run", on_bad_row="error"))
     found = by_name(report.findings)
     assert f"{bad}:2" in found["data"].text
     assert found["model"].ok

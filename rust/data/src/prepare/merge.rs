@@ -133,7 +133,7 @@ impl Preparer {
                 Ok(report)
             }
             Err(error) => {
-                staging.keep = error.kind == Kind::Interrupted;
+                staging.keep = error.kind == Kind::Interrupted && staging.has_progress();
                 Err(error)
             }
         }

@@ -182,7 +182,7 @@ impl Preparer {
                 // Caught at a difference: the reference does all the work, from the start.
                 Err(error) if error.kind == Kind::Backend => staging.wipe(),
                 Err(error) => {
-                    staging.keep = error.kind == Kind::Interrupted;
+                    staging.keep = error.kind == Kind::Interrupted && staging.has_progress();
                     return Err(error);
                 }
             }

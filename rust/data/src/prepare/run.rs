@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::Format;
 use crate::prepared::block::Item;
 use crate::record::Record;
-use crate::rows::{Spot, each_row, names, reason_of};
+use crate::rows::{Spot, bad_row, each_row, names, reason_of};
 use crate::source::Source;
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
@@ -49,7 +49,7 @@ impl Preparer {
             let offset = (begun.rows_before, u32::try_from(begun.report.sources.len()).unwrap_or(u32::MAX));
             let (block, part) = (first, options.part.as_deref());
             let mut work =
-                Work { report: begun.report, block, items: Vec::new(), quarantine, offset, part, tokens: 0, out };
+                Work { report: begun.report, block, items: Vec::new(), quarantine, offset, part, mask_error: None, tokens: 0, out };
             // What the sink counts is told to the caller on the way.
             let tokens = Cell::new(begun_tokens);
             let read = each_row(
@@ -71,6 +71,8 @@ impl Preparer {
                     Ok(())
                 },
             );
+            // When it is the template that suits no row, its error says more than a count.
+            let mask_error = work.mask_error.take();
             let (mut report, out) = match read {
                 Ok(read) => {
                     let (mut report, out) = work.end()?;
@@ -88,7 +90,7 @@ impl Preparer {
             (report.base, report.fingerprint, report.shard) = (base.to_owned(), fingerprint.to_owned(), options.shard);
             self.note(&mut report);
             if report.used == 0 && options.shard.is_none() && part.is_none() {
-                return Err(nothing_left(&report, sources));
+                return Err(mask_error.unwrap_or_else(|| nothing_left(&report, sources)));
             }
             Ok(report)
         })
@@ -204,6 +206,8 @@ struct Work<'scope> {
     offset: (u64, u32),
     /// Which part of a split is made.
     part: Option<&'scope str>,
+    /// The first row that the template does not suit.
+    mask_error: Option<Error>,
     /// Tokens of what was encoded.
     tokens: u64,
     out: Out<'scope>,
@@ -233,6 +237,9 @@ impl<'scope> Work<'scope> {
             }
             Err(error) => {
                 self.report.bad += 1;
+                if self.mask_error.is_none() && matches!(error.kind, Kind::Mask | Kind::Template) {
+                    self.mask_error = Some(bad_row(error.clone(), &spot.place));
+                }
                 return self.left_out(spot, reason_of(&error), true);
             }
         };

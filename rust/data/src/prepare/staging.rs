@@ -100,6 +100,11 @@ impl Staging {
         Ok(Progress::default())
     }
 
+    /// Whether there is something to go on with.
+    pub(super) fn has_progress(&self) -> bool {
+        self.folder.join(PROGRESS_FILE).exists()
+    }
+
     /// Forget what was made.
     pub(super) fn wipe(&self) {
         let _ = std::fs::remove_dir_all(&self.folder);
