@@ -65,7 +65,7 @@ def test_get_started_then_export(folder: Path, capsys: pytest.CaptureFixture[str
 def test_prepare_your_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = walk("prepare_data.md", capsys)
     assert any("2 rows, 2 used" in text for text in printed)
-    assert (folder / "faq.jsonl").read_text().count("\n") == 2
+    assert (folder / "faq.csv").read_text().count("\n") == 3
     assert [len(piece) for piece in re.findall(r'"completion": "(.*)"', (folder / "texts.jsonl").read_text())]
     assert (folder / "runs" / "texts" / "model.safetensors").is_file()
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Rows that are worked on between two looks at the caller.
-const CHUNK: usize = 256;
+const CHUNK: usize = 1024;
 /// Rows of a source that its format is told from.
 const SAMPLE: usize = 100;
 /// Bytes that are kept of a line that is no row.

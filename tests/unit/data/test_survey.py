@@ -263,7 +263,7 @@ def test_progress_hears_of_all_rows_and_may_stop_the_pass(tokenizer: ChatTokeniz
     preview([chat("q", "a")] * 700, tokenizer, SFTConfig(), progress=lambda rows, _: heard.append(rows))
     assert heard[-1] == 700
 
-    def stop(_: int) -> None:
+    def stop(rows: int, tokens: int) -> None:
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
