@@ -5,6 +5,7 @@ use crate::formats::write::{Form, Pairs, Target, derive, write};
 use crate::formats::{Columns, Format};
 use crate::prepare::Count;
 use crate::rows::{names, reason_of};
+use crate::source::json::Exact;
 use crate::source::{Content, MAX_ROW_BYTES, Source, is_fatal};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -167,7 +168,7 @@ fn convert_to(
     output: &Path,
 ) -> Result<Report> {
     convert(sources, options, tick, &mut |row| {
-        serde_json::to_writer(&mut *out, &row)
+        serde_json::to_writer(&mut *out, &Exact(&row))
             .map_err(std::io::Error::from)
             .and_then(|()| out.write_all(b"\n"))
             .map_err(|error| Error::io("cannot write the converted rows", output, &error))

@@ -5,6 +5,7 @@ use crate::errors::{detached, from_data, raise};
 use alignite_data::convert::{Options, convert, convert_to_file};
 use alignite_data::prepare::Tick;
 use alignite_data::source::Source;
+use alignite_data::source::json::Exact;
 use pyo3::prelude::*;
 use std::path::PathBuf;
 
@@ -50,7 +51,7 @@ pub fn convert_rows(
     let done = detached(py, || {
         let mut made = Vec::new();
         let report = convert(&sources, &options, &mut |_| true, &mut |row| {
-            made.push(row.to_string());
+            made.push(serde_json::to_string(&Exact(&row)).unwrap_or_default());
             Ok(())
         })?;
         Ok((made, serde_json::to_string(&report).unwrap_or_default()))

@@ -48,8 +48,17 @@ impl Preparer {
             let begun_tokens = begun.report.tokens;
             let offset = (begun.rows_before, u32::try_from(begun.report.sources.len()).unwrap_or(u32::MAX));
             let (block, part) = (first, options.part.as_deref());
-            let mut work =
-                Work { report: begun.report, block, items: Vec::new(), quarantine, offset, part, mask_error: None, tokens: 0, out };
+            let mut work = Work {
+                report: begun.report,
+                block,
+                items: Vec::new(),
+                quarantine,
+                offset,
+                part,
+                mask_error: None,
+                tokens: 0,
+                out,
+            };
             // What the sink counts is told to the caller on the way.
             let tokens = Cell::new(begun_tokens);
             let read = each_row(

@@ -72,7 +72,8 @@ impl Content {
     pub fn json(self) -> Result<Vec<u8>> {
         match self {
             Self::Json(bytes) if !bytes.contains(&b'\n') => Ok(bytes),
-            other => Ok(Value::Object(other.row()?).to_string().into_bytes()),
+            other => serde_json::to_vec(&json::Exact(&Value::Object(other.row()?)))
+                .map_err(|e| Error::data("the row cannot be written as JSON").because(e)),
         }
     }
 

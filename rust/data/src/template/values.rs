@@ -1,6 +1,7 @@
 //! Data as templates see it: as Python would have it.
 
 use crate::error::{Error, Kind, Result};
+use crate::source::json::wide;
 use minijinja::value::{Object, ObjectRepr, Value, ValueKind};
 use serde_json::{Map, Value as Json};
 use std::fmt::{self, Write as _};
@@ -63,7 +64,11 @@ pub(super) fn value(json: &Json) -> Value {
         }
         Json::String(text) => Value::from(text.as_str()),
         Json::Array(items) => Value::from(items.iter().map(value).collect::<Vec<_>>()),
-        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, item)| (key.as_str(), value(item)))),
+        Json::Object(map) => match wide(json).map(|digits| (digits.parse::<i128>(), digits.parse::<u128>())) {
+            Some((Ok(number), _)) => Value::from(number),
+            Some((_, Ok(number))) => Value::from(number),
+            _ => Value::from_pairs(map.iter().map(|(key, item)| (key.as_str(), value(item)))),
+        },
     }
 }
 
