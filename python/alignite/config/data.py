@@ -30,10 +30,11 @@ class DataOptions(Options):
         default=None, help="date that templates see as today, YYYY-MM-DD; default: the first run's day"
     )
     train_on_header: bool = option(
-        default=False, help="score the header that opens an assistant's turn, such as <|im_start|>assistant"
+        default=False, help="score the header that opens an assistant's turn, its role included"
     )
     train_on_think_prefill: bool = option(
-        default=False, help="score what the generation prompt writes in the model's name, such as <think>"
+        default=False,
+        help="score what the generation prompt writes in the model's name, such as the start of its thinking",
     )
     train_on_end_token: bool = option(default=True, help="score the token that ends an assistant's turn")
     train_on_last_turn_only: bool = option(default=False, help="score only a conversation's last assistant turn")

@@ -6,13 +6,12 @@ from alignite.data.instruct import FewShot, PromptTemplate, TaskSource, Template
 from alignite.data.mixture import Curriculum, Mixture, Stage, reservoir_sample
 from alignite.data.packing import Packs, batches_by_tokens, length_grouped, pack
 from alignite.data.prepare import merge_shards, prepare, prepare_sft, prepare_split
-from alignite.data.prepared import ROLES, Origins, PreparedSet
+from alignite.data.prepared import Origins, PreparedSet
 from alignite.data.preprocessor import Preprocessor
 from alignite.data.survey import Preview, preview
 from alignite.data.tokenizer import ChatTokenizer
 
 __all__ = [
-    "ROLES",
     "ChatTokenizer",
     "Curriculum",
     "FewShot",

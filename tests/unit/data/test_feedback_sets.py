@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from alignite.config import PrepareConfig, SFTConfig
-from alignite.data import ROLES, ChatTokenizer, PreparedSet, prepare, prepare_sft, preview
+from alignite.data import ChatTokenizer, PreparedSet, prepare, prepare_sft, preview
+from alignite.data.prepared import ROLES
 from alignite.errors import DataError
 
 Row = dict[str, Any]
