@@ -77,7 +77,7 @@ class ChatTokenizer:
 
     def __getstate__(self) -> dict[str, Any]:
         # The Rust side is made anew where it is needed: spawned workers get the folder's contents only.
-        return {name: value for name, value in self.__dict__.items() if name != "_preparer"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_preparer", "_last")}
 
     @cached_property
     def _preparer(self) -> Preparer:
@@ -91,7 +91,7 @@ class ChatTokenizer:
         shard: tuple[int, int] | None = None,
         part: str | None = None,
     ) -> Preparer:
-        """The Rust preparer of this tokenizer and these options.
+        """The Rust preparer of this tokenizer and these options; the last one is kept, and given again for the same.
 
         A template that the Rust engine does not render as transformers does is rendered by jinja2, and logged.
 
@@ -128,7 +128,13 @@ class ChatTokenizer:
             "part_bytes": config.part_bytes,
         }
         template = self.chat_template if config.apply_chat_template else None
-        given = (self.tokenizer_json, template, dict(self.special_tokens), json.dumps(options))
+        key = json.dumps(options)
+        # Loading the tokenizer and testing its fast backend takes longer than a small table's rows.
+        last = self.__dict__.get("_last")
+        if last is not None and last[0] == key:
+            kept: Preparer = last[1]
+            return kept
+        given = (self.tokenizer_json, template, dict(self.special_tokens), key)
         try:
             if template is None:
                 preparer = Preparer(*given)
@@ -148,6 +154,7 @@ class ChatTokenizer:
         backend, reason = preparer.tokenizer_backend
         if backend != config.tokenizer_backend and reason:
             log.info("the tokenizers library makes the tokens of %s: %s", self.folder, reason)
+        self.__dict__["_last"] = (key, preparer)
         return preparer
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False) -> str:

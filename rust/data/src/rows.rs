@@ -7,6 +7,8 @@ use crate::prepare::Preparer;
 use crate::source::{Content, Rows, Source, is_fatal, json};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Rows that are worked on between two looks at the caller.
@@ -15,7 +17,7 @@ const CHUNK: usize = 1024;
 const SAMPLE: usize = 100;
 /// Bytes that are kept of a line that is no row.
 const HEAD: usize = 400;
-/// Chunks that are read ahead.
+/// Chunks that are read ahead, and as many that are worked on ahead of the sink.
 const AHEAD: usize = 4;
 /// Bytes after which a chunk is closed, so that long rows are not held by the hundred.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -54,13 +56,13 @@ pub(crate) struct Row<'a> {
     pub(crate) fields: &'a Map<String, Value>,
 }
 
-/// A row, or why it is none, and whether it is worked on.
-type Parsed = (Spot, Result<Map<String, Value>>, bool);
+/// A line, and whether it is worked on.
+type Line = (Spot, Result<Content>, bool);
 
 /// Lines of one source that follow each other.
 struct Chunk {
     source: usize,
-    lines: Vec<(Spot, Result<Content>, bool)>,
+    lines: Vec<Line>,
 }
 
 /// Hand every row to `work`, on all threads, and what becomes of it to `sink`, in the order of the sources.
@@ -80,15 +82,11 @@ pub(crate) fn each_row<T: Send>(
     mut sink: impl FnMut(Spot, Result<T>) -> Result<()>,
 ) -> Result<Read> {
     let (threads, max_row_bytes) = (preparer.threads(), preparer.options().max_row_bytes);
-    // One thread is the caller's own: nothing is started that a fork would lose.
-    let pool = (threads > 1).then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).build()).transpose();
-    let pool = pool.map_err(|e| Error::new(Kind::Resource, "cannot start worker threads").because(e))?;
-    let mut worker = Worker { preparer, pool, skip, format: None, work };
+    let mut worker = Worker { preparer, skip, format: None, work: &work };
     let mut read = Read::default();
-    let mut take = |chunk: Result<Chunk>| -> Result<()> {
-        let chunk = chunk?;
-        read.rows = chunk.lines.last().map_or(read.rows, |(spot, ..)| spot.id + 1);
-        for (spot, made) in worker.work_on(chunk)? {
+    let mut take = |made: Made<T>, read: &mut Read| -> Result<()> {
+        read.rows = made.rows;
+        for (spot, made) in made.of {
             match made {
                 // Some are not the row's fault: an option that does not fit, a tokenizer that was caught at a difference.
                 Err(error) if !skip || matches!(error.kind, Kind::Usage | Kind::Backend | Kind::Interrupted) => {
@@ -97,16 +95,22 @@ pub(crate) fn each_row<T: Send>(
                 made => sink(spot, made)?,
             }
         }
-        worker.tell(&mut read);
         if tick(read.rows) { Ok(()) } else { Err(Error::new(Kind::Interrupted, "stopped")) }
     };
+    let chunks = Chunks::new(sources, selection, max_row_bytes);
     if threads == 1 {
-        Chunks::new(sources, selection, max_row_bytes).try_for_each(&mut take)?;
+        // One thread is the caller's own: nothing is started that a fork would lose.
+        for chunk in chunks {
+            let made = worker.job(chunk?, &mut read)?.run(|lines, each| lines.into_iter().filter_map(each).collect());
+            take(made, &mut read)?;
+        }
     } else {
-        std::thread::scope(|scope| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|e| Error::new(Kind::Resource, "cannot start worker threads").because(e))?;
+        std::thread::scope(|readers| {
             let (send, receive) = sync_channel(AHEAD);
-            scope.spawn(move || {
-                for chunk in Chunks::new(sources, selection, max_row_bytes) {
+            readers.spawn(move || {
+                for chunk in chunks {
                     let is_last = chunk.is_err();
                     if send.send(chunk).is_err() || is_last {
                         return;
@@ -115,7 +119,45 @@ pub(crate) fn each_row<T: Send>(
             });
             // Moved in here, so that a reader that waits to send is let go when the work ends early.
             let receive: Receiver<Result<Chunk>> = receive;
-            receive.into_iter().try_for_each(&mut take)
+            pool.in_place_scope(|jobs| {
+                // The workers go on with the next chunks while the sink takes one.
+                let mut waiting: VecDeque<Receiver<Made<T>>> = VecDeque::with_capacity(AHEAD);
+                let mut first = |waiting: &mut VecDeque<Receiver<Made<T>>>, read: &mut Read| {
+                    let made = waiting.pop_front().map(|made| made.recv());
+                    // A worker that panicked sends nothing; the pool raises its panic again when the work has ended.
+                    let gone = |_| Error::new(Kind::Interrupted, "a worker has stopped");
+                    made.map_or(Ok(()), |made| take(made.map_err(gone)?, read))
+                };
+                for chunk in receive {
+                    // What comes before an error is taken first, whatever the threads' timing.
+                    match chunk.and_then(|chunk| worker.job(chunk, &mut read)) {
+                        Ok(job) => {
+                            let (made, receive) = sync_channel(1);
+                            jobs.spawn(move |_| {
+                                let all = |lines: Vec<Line>, each: &Each<'_, T>| {
+                                    lines.into_par_iter().filter_map(each).collect()
+                                };
+                                // Nobody waits for it when the work has ended early.
+                                let _ = made.send(job.run(all));
+                            });
+                            waiting.push_back(receive);
+                        }
+                        Err(error) => {
+                            while !waiting.is_empty() {
+                                first(&mut waiting, &mut read)?;
+                            }
+                            return Err(error);
+                        }
+                    }
+                    if waiting.len() == AHEAD {
+                        first(&mut waiting, &mut read)?;
+                    }
+                }
+                while !waiting.is_empty() {
+                    first(&mut waiting, &mut read)?;
+                }
+                Ok(())
+            })
         })?;
     }
     if read.rows == 0 {
@@ -202,74 +244,63 @@ impl Iterator for Chunks<'_> {
 
 struct Worker<'a, W> {
     preparer: &'a Preparer,
-    pool: Option<rayon::ThreadPool>,
     skip: bool,
-    format: Option<(usize, Format)>,
-    work: W,
+    /// Of the source that is read now.
+    format: Option<(usize, Arc<Format>)>,
+    work: &'a W,
 }
 
-impl<T, W> Worker<'_, W>
+/// A chunk that any thread may work on.
+struct Job<'a, W> {
+    encoder: &'a Encoder,
+    format: Option<Arc<Format>>,
+    lines: Vec<Line>,
+    work: &'a W,
+}
+
+/// What became of a chunk's rows, in order, and the rows that were read by its end.
+struct Made<T> {
+    rows: u64,
+    of: Vec<(Spot, Result<T>)>,
+}
+
+/// What becomes of a line that is worked on.
+type Each<'a, T> = dyn Fn(Line) -> Option<(Spot, Result<T>)> + Sync + 'a;
+
+impl<'a, T, W> Worker<'a, W>
 where
-    T: Send,
-    W: Fn(&Row<'_>) -> Result<T> + Sync + Send,
+    W: Fn(&Row<'_>) -> Result<T>,
 {
-    /// What becomes of a chunk's rows, in order.
-    fn work_on(&mut self, chunk: Chunk) -> Result<Vec<(Spot, Result<T>)>> {
+    /// The work on a chunk; the first chunk of a source tells its format.
+    fn job(&mut self, mut chunk: Chunk, read: &mut Read) -> Result<Job<'a, W>> {
         let index = chunk.source;
         if self.format.as_ref().is_none_or(|(of, _)| *of != index) {
-            return self.first_chunk(chunk);
-        }
-        let format = self.format.as_ref().map(|(_, format)| format);
-        let each = |(mut spot, content, is_now): (Spot, Result<Content>, bool)| {
-            is_now.then(|| {
-                let made = parsed(content, &mut spot).and_then(|fields| self.made(format, &fields));
-                (spot, made)
-            })
-        };
-        Ok(match &self.pool {
-            Some(pool) => pool.install(|| chunk.lines.into_par_iter().filter_map(each).collect()),
-            None => chunk.lines.into_iter().filter_map(each).collect(),
-        })
-    }
-
-    fn first_chunk(&mut self, chunk: Chunk) -> Result<Vec<(Spot, Result<T>)>> {
-        let index = chunk.source;
-        let rows: Vec<Parsed> = chunk
-            .lines
-            .into_iter()
-            .map(|(mut spot, content, is_now)| {
-                let fields = parsed(content, &mut spot);
-                (spot, fields, is_now)
-            })
-            .collect();
-        if !self.skip
-            && let Some((spot, fields, _)) = rows.iter().find(|(_, fields, is_now)| fields.is_err() && *is_now)
-        {
-            return Err(bad_row(fields.as_ref().err().cloned().unwrap_or_else(|| Error::data("bad row")), &spot.place));
-        }
-        let sample: Vec<Map<String, Value>> =
-            rows.iter().filter_map(|(_, fields, _)| fields.as_ref().ok().cloned()).collect();
-        if !sample.is_empty() {
-            let found = self.preparer.format(&sample).map_err(|error| error.at(rows[0].0.place.clone()))?;
-            self.format = Some((index, found));
+            chunk.lines = self.format_told(index, chunk.lines)?;
+            self.tell(read);
         }
         // Until there is a format there are only bad rows.
-        let format = self.format.as_ref().filter(|(of, _)| *of == index).map(|(_, format)| format);
-        let each = |(spot, fields, is_now): Parsed| {
-            is_now.then(|| {
-                let made = fields.and_then(|fields| self.made(format, &fields));
-                (spot, made)
-            })
-        };
-        Ok(match &self.pool {
-            Some(pool) => pool.install(|| rows.into_par_iter().filter_map(each).collect()),
-            None => rows.into_iter().filter_map(each).collect(),
-        })
+        let format = self.format.as_ref().filter(|(of, _)| *of == index).map(|(_, format)| format.clone());
+        Ok(Job { encoder: self.preparer.encoder(), format, lines: chunk.lines, work: self.work })
     }
 
-    fn made(&self, format: Option<&Format>, fields: &Map<String, Value>) -> Result<T> {
-        let format = format.ok_or_else(|| Error::data("no row tells the format"))?;
-        (self.work)(&Row { encoder: self.preparer.encoder(), format, fields })
+    fn format_told(&mut self, source: usize, told: Vec<Line>) -> Result<Vec<Line>> {
+        let (mut sample, mut lines) = (Vec::with_capacity(told.len()), Vec::with_capacity(told.len()));
+        let mut first = None;
+        for (mut spot, content, is_now) in told {
+            first.get_or_insert_with(|| spot.place.clone());
+            let fields = parsed(content, &mut spot);
+            match &fields {
+                Ok(fields) => sample.push(fields.clone()),
+                Err(error) if is_now && !self.skip => return Err(bad_row(error.clone(), &spot.place)),
+                Err(_) => {}
+            }
+            lines.push((spot, fields.map(Content::Row), is_now));
+        }
+        if let (false, Some(first)) = (sample.is_empty(), first) {
+            let found = self.preparer.format(&sample).map_err(|error| error.at(first))?;
+            self.format = Some((source, Arc::new(found)));
+        }
+        Ok(lines)
     }
 
     /// Note the format of the source that is read now.
@@ -286,6 +317,27 @@ where
                 read.unused.push(column.clone());
             }
         }
+    }
+}
+
+impl<T, W> Job<'_, W>
+where
+    W: Fn(&Row<'_>) -> Result<T> + Sync,
+{
+    /// `all` takes every line to `each`, here or on many threads.
+    fn run(self, all: impl FnOnce(Vec<Line>, &Each<'_, T>) -> Vec<(Spot, Result<T>)>) -> Made<T> {
+        let rows = self.lines.last().map_or(0, |(spot, ..)| spot.id + 1);
+        let (format, encoder, work) = (self.format.as_deref(), self.encoder, self.work);
+        let each = |(mut spot, content, is_now): Line| {
+            is_now.then(|| {
+                let made = parsed(content, &mut spot).and_then(|fields| {
+                    let format = format.ok_or_else(|| Error::data("no row tells the format"))?;
+                    work(&Row { encoder, format, fields: &fields })
+                });
+                (spot, made)
+            })
+        };
+        Made { rows, of: all(self.lines, &each) }
     }
 }
 

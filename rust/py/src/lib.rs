@@ -13,6 +13,9 @@ mod source;
 
 use pyo3::prelude::*;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// alignite's Rust core; import it through `alignite.native` only.
 #[pymodule(gil_used = true)]
 mod _core {

@@ -35,6 +35,7 @@ impl Preparer {
         tick: &mut Tick<'_>,
     ) -> Result<Report> {
         let (options, first) = (&self.options, begun.next_block);
+        let outside = self.outside_count();
         let is_now = |row: u64| {
             let block = block_of(row);
             block >= first && options.shard.is_none_or(|(number, of)| block % of == number)
@@ -97,7 +98,7 @@ impl Preparer {
             report.sources.extend(sources.iter().map(Source::name));
             report.identity = format!("{:032x}", self.identity);
             (report.base, report.fingerprint, report.shard) = (base.to_owned(), fingerprint.to_owned(), options.shard);
-            self.note(&mut report);
+            self.note(&mut report, outside);
             if report.used == 0 && options.shard.is_none() && part.is_none() {
                 return Err(mask_error.unwrap_or_else(|| nothing_left(&report, sources)));
             }
@@ -167,13 +168,17 @@ impl Preparer {
         Ok(outcomes)
     }
 
-    /// What ran slower than it might, and why.
-    pub(crate) fn note(&self, report: &mut Report) {
+    /// Conversations that jinja2 has rendered so far.
+    pub(crate) fn outside_count(&self) -> u64 {
+        self.encoder.chat().map_or(0, |chat| chat.template().outside_count())
+    }
+
+    /// What ran slower than it might, and why; `outside` is the count before the run.
+    pub(crate) fn note(&self, report: &mut Report, outside: u64) {
         if let ("reference", Some(why)) = self.encoder.tokenizer().name() {
             report.notes.push(format!("the tokenizers library made the tokens: {why}"));
         }
-        let renders = self.encoder.chat().map_or(0, |chat| chat.template().outside_count());
-        if renders > 0 {
+        if self.outside_count() > outside {
             report.notes.push("jinja2 rendered conversations that the Rust engine does not".into());
         }
     }

@@ -13,9 +13,10 @@ use arrow_schema::Schema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3;
 
 /// A file of a prepared set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ pub(crate) fn part_name(index: usize) -> String {
 
 /// Writes one part.
 pub(crate) struct PartWriter {
-    writer: FileWriter<BufWriter<File>>,
+    writer: FileWriter<BufWriter<Hashed>>,
     path: PathBuf,
     part: Part,
 }
@@ -50,7 +51,8 @@ impl PartWriter {
         let path = folder.join(&name);
         let schema = schema().with_metadata(HashMap::from([(FINGERPRINT.to_owned(), fingerprint.to_owned())]));
         let file = File::create(&path).map_err(|e| Error::io("cannot write the prepared set", &path, &e))?;
-        let writer = FileWriter::try_new_buffered(file, &schema).map_err(|e| cannot_write(&path, &e))?;
+        let writer = FileWriter::try_new_buffered(Hashed { file, hash: Xxh3::new() }, &schema)
+            .map_err(|e| cannot_write(&path, &e))?;
         Ok(Self { writer, path, part: Part { file: name, fingerprint: fingerprint.into(), ..Part::default() } })
     }
 
@@ -64,11 +66,42 @@ impl PartWriter {
 
     /// Close the file; it is on the disk when this returns.
     pub(crate) fn finish(mut self) -> Result<Part> {
-        self.writer.finish().map_err(|e| cannot_write(&self.path, &e))?;
-        let file = File::open(&self.path).and_then(|file| file.sync_all());
-        file.map_err(|e| Error::io("cannot write the prepared set", &self.path, &e))?;
-        self.part.xxh3 = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&mapped::map(&self.path)?));
+        let failed = |e: &std::io::Error| Error::io("cannot write the prepared set", &self.path, e);
+        let buffered = self.writer.into_inner().map_err(|e| cannot_write(&self.path, &e))?;
+        let Hashed { file, hash } = buffered.into_inner().map_err(|e| failed(e.error()))?;
+        file.sync_all().map_err(|e| failed(&e))?;
+        self.part.xxh3 = format!("{:032x}", hash.digest128());
         Ok(self.part)
+    }
+}
+
+/// A file that is hashed while it is written.
+struct Hashed {
+    file: File,
+    hash: Xxh3,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// The hash of a file's bytes, read piece by piece: pages of a map would count as this process's memory.
+fn hash(path: &Path) -> std::io::Result<u128> {
+    let (mut file, mut hash) = (File::open(path)?, Xxh3::new());
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.digest128()),
+            count => hash.update(&buffer[..count]),
+        }
     }
 }
 
@@ -91,11 +124,11 @@ pub(crate) fn read(folder: &Path, part: &Part) -> Result<Vec<RecordBatch>> {
     if Path::new(&part.file).file_name() != Some(part.file.as_ref()) || !path.is_file() {
         return Err(bad(&"the file is missing"));
     }
-    let map = mapped::map(&path)?;
-    if format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&map)) != part.xxh3 {
+    let found = hash(&path).map_err(|e| Error::io("cannot read the prepared set", &path, &e))?;
+    if format!("{found:032x}") != part.xxh3 {
         return Err(bad(&"its bytes are not those that were written"));
     }
-    let (found, batches) = decode(&Buffer::from(bytes::Bytes::from_owner(map))).map_err(|e| bad(&e))?;
+    let (found, batches) = decode(&Buffer::from(bytes::Bytes::from_owner(mapped::map(&path)?))).map_err(|e| bad(&e))?;
     if found.fields() != schema().fields() {
         return Err(bad(&"its columns are not a prepared set's"));
     }
