@@ -6,8 +6,10 @@ without it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
 NO_PARENT = -1
 """The ``parent`` of a segment that shares its prompt with no other."""
@@ -80,6 +82,88 @@ class SftBatch:
         )
 
 
+class ReplyRole(IntEnum):
+    """What a segment of a :class:`FeedbackBatch` is in its record, by its number in prepared files."""
+
+    WHOLE = 0
+    PROMPT = 1
+    CHOSEN = 2
+    REJECTED = 3
+    REPLY = 4
+    STEPS = 5
+
+
+@dataclass(frozen=True)
+class FeedbackBatch:
+    """Records that compare, rank or rate replies: pairs, rankings, labelled replies, rated steps.
+
+    The replies of a record share their prompt, which is one segment that they continue. A reply is a segment with
+    scored tokens; below, ``replies`` counts them in the order in which they stand.
+
+    Args:
+        input_ids, labels, position_ids, weights: as in :class:`SftBatch`. In rated solutions a label is a step's
+            rating, -1, 0 or 1, at the step's last token.
+        segments: int64 (segments, 3), see :class:`Batch`.
+        replies: int64 (replies,), which segments are replies.
+        records: int64 (replies,), the record of each reply, from 0; the replies of a record follow each other.
+        roles: int64 (replies,), a :class:`ReplyRole` each.
+        scores: float32 (replies,): a reply's score, a label as 1 or 0, a chosen reply's margin, a rejected reply's
+            probability that the chosen one is better; NaN when there is none.
+        reply_of: int64 (scored,), the reply of each scored token, in the order of ``labels != IGNORE``.
+        num_records: how many records there are.
+        given: columns that are known before the forward pass, by their names.
+        partner: each record's prompt with the reply of the next record of the update, where an objective's pre-pass
+            looks at that (KTO).
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    position_ids: Tensor
+    segments: NDArray[np.int64]
+    replies: NDArray[np.int64]
+    records: NDArray[np.int64]
+    roles: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    reply_of: Tensor
+    num_records: int
+    weights: Tensor | None = None
+    given: Mapping[str, Tensor] = field(default_factory=dict)
+    partner: FeedbackBatch | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self.input_ids.numel())
+
+    @property
+    def num_replies(self) -> int:
+        return len(self.replies)
+
+    def to(self, device: torch.device | str) -> FeedbackBatch:
+        """The same batch with its tensors on ``device``; numpy arrays stay on the CPU."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            labels=self.labels.to(device),
+            position_ids=self.position_ids.to(device),
+            reply_of=self.reply_of.to(device),
+            weights=None if self.weights is None else self.weights.to(device),
+            given={name: column.to(device) for name, column in self.given.items()},
+            partner=None if self.partner is None else self.partner.to(device),
+        )
+
+    def with_given(self, columns: Mapping[str, Tensor]) -> FeedbackBatch:
+        """The same batch with more columns that are known."""
+        return replace(self, given={**self.given, **columns})
+
+
+@dataclass(frozen=True)
+class Role:
+    """A model in a role, and the context that its forward passes run in, such as its adapters being off."""
+
+    module: nn.Module
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
 @dataclass(frozen=True)
 class Term:
     """One term of a loss over one micro-batch.
@@ -117,6 +201,25 @@ class Objective(Protocol):
     def loss(self, columns: Mapping[str, Tensor], batch: Any) -> LossOutput: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class PrepassObjective(Objective, Protocol):
+    """An objective some of whose numbers depend on a forward pass, or couple rows, over a whole update.
+
+    Before an update's gradients, ``prepass_columns`` are computed without gradients of every micro-batch, or of its
+    ``partner`` when it has one, and ``prepass`` makes of them columns that join ``given`` of each. ``counts`` and ``loss`` come after, so they may
+    read them. ``total`` sums numbers over ranks; every rank calls it as often.
+    """
+
+    @property
+    def prepass_columns(self) -> frozenset[str]: ...
+    def prepass(
+        self,
+        columns: Sequence[Mapping[str, Tensor]],
+        batches: Sequence[FeedbackBatch],
+        total: Callable[[dict[str, float]], dict[str, float]],
+    ) -> Sequence[Mapping[str, Tensor]]: ...
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignite.errors import UsageError
+from alignite.errors import DataError, UsageError
 from alignite.native import data as native
+from alignite.types import IGNORE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from alignite.types import SftBatch
+    from alignite.types import FeedbackBatch, SftBatch
 
 
 ROLES = ("whole", "prompt", "chosen", "rejected", "reply", "steps")
@@ -120,6 +121,44 @@ class PreparedSet:
             torch.from_numpy(position_ids),
             segments,
             len(windows),
+            None if weights is None else torch.from_numpy(weights),
+        )
+
+    def feedback_batch(self, windows: Sequence[int] | NDArray[np.int64]) -> FeedbackBatch:
+        """These windows of pairs, rankings, labelled replies or rated steps as a batch for torch.
+
+        Raises:
+            DataError: a window holds a conversation or a text, which compare nothing.
+        """
+        import torch
+
+        from alignite.types import FeedbackBatch, ReplyRole
+
+        indices = np.asarray(windows, dtype=np.int64)
+        input_ids, labels, position_ids, segments, weights = self._native.batch(indices)
+        row_ids, _, _, records, roles, scores = self._native.origins(indices)
+        if (roles == ReplyRole.WHOLE).any():
+            raise DataError(
+                "a record compares no replies",
+                where=f"row {int(row_ids[roles == ReplyRole.WHOLE][0])} of {self.folder}",
+                fix="give pairs, rankings, labelled replies or rated steps",
+            )
+        replies = np.flatnonzero(roles != ReplyRole.PROMPT)
+        # A record's number is that of its window and its place in it; here they count from 0.
+        _, numbers = np.unique(records[replies], return_inverse=True)
+        segment_of = np.repeat(np.arange(len(segments)), segments[:, 1])
+        reply_of = np.searchsorted(replies, segment_of[labels != IGNORE])
+        return FeedbackBatch(
+            torch.from_numpy(input_ids),
+            torch.from_numpy(labels),
+            torch.from_numpy(position_ids),
+            segments,
+            replies,
+            numbers.astype(np.int64),
+            roles[replies],
+            scores[replies],
+            torch.from_numpy(reply_of),
+            int(numbers.max(initial=-1)) + 1,
             None if weights is None else torch.from_numpy(weights),
         )
 

@@ -1,26 +1,68 @@
 """Attention over packed segments, plugged into transformers' attention registry.
 
 A training batch is one flat row of segments. Each segment attends causally to
-itself only, so the cost is the sum of the squared lengths, not the square of
-their sum, and no mask is built. transformers' own packed path builds a dense
+itself and to what it continues, so the cost is the sum of the squared lengths,
+not the square of their sum. transformers' own packed path builds a dense
 (tokens, tokens) mask on the CPU and silently ignores it when a cache exists.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
 NAME = "alignite"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the tokens of a flat row attend to, made once for all layers.
+
+    Args:
+        lengths: tokens of each segment. ``key_lengths``: of what it attends to, itself at the end.
+        keys: int64, the tokens that the segments attend to, one segment's after another's; None when nobody has a
+            parent, and each attends to itself.
+        masks: bool (length, key length) of each segment that has a parent, True where a token sees a key; else None.
+    """
+
+    lengths: list[int]
+    key_lengths: list[int]
+    keys: Tensor | None
+    masks: list[Tensor | None]
+
+    @classmethod
+    def of(cls, segments: NDArray[np.int64], device: torch.device) -> Layout:
+        """The layout of segments (start, length, parent), int64 (segments, 3); a parent may have a parent."""
+        lengths: list[int] = segments[:, 1].tolist()
+        if (segments[:, 2] < 0).all():
+            return cls(lengths, lengths, None, [None] * len(lengths))
+        chains = lineages(segments)
+        spans = [np.arange(start, start + length) for start, length, _ in segments.tolist()]
+        keys = torch.from_numpy(np.concatenate([spans[index] for chain in chains for index in chain])).to(device)
+        key_lengths = [sum(lengths[index] for index in chain) for chain in chains]
+        masks: list[Tensor | None] = [
+            torch.ones(length, total, dtype=torch.bool, device=device).tril(total - length) if total > length else None
+            for length, total in zip(lengths, key_lengths, strict=True)
+        ]
+        return cls(lengths, key_lengths, keys, masks)
+
+
+def lineages(segments: NDArray[np.int64]) -> list[list[int]]:
+    """Of each segment, what it continues and itself, the first ancestor first."""
+    chains: list[list[int]] = []
+    for index, parent in enumerate(segments[:, 2].tolist()):
+        chains.append([*chains[parent], index] if parent >= 0 else [index])
+    return chains
 
 
 def segment_attention(
@@ -30,7 +72,7 @@ def segment_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    segments: NDArray[np.int64] | None = None,
+    layout: Layout | None = None,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
@@ -39,8 +81,7 @@ def segment_attention(
 
     Args:
         query: (1, heads, tokens, head_dim); ``key`` and ``value`` may have fewer heads.
-        segments: int64 (segments, 3) of (start, length, parent); without it this is transformers' sdpa, which
-            generation uses.
+        layout: of the flat row; without it this is transformers' sdpa, which generation uses.
 
     Returns:
         (1, tokens, heads, head_dim), and None for the weights that nobody may ask for.
@@ -48,38 +89,45 @@ def segment_attention(
     extras = [name for name in ("s_aux", "softcap", "position_bias") if kwargs.get(name) is not None]
     if extras:
         raise ValueError(f"attention with {', '.join(extras)} is not what this function computes")
-    if segments is None:
+    if layout is None:
         sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
         output, _ = sdpa(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
         return output, None
+    if layout.keys is not None:
+        key, value = (x.index_select(2, layout.keys) for x in (key, value))
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and dropout == 0.0:
-        return _varlen(query, key, value, segments, scaling), None
+        return _varlen(query, key, value, layout, scaling), None
     grouped = query.shape[1] != key.shape[1]
     # One split, not a slice a segment: the gradient of a slice is as large as the whole row.
-    lengths = segments[:, 1].tolist()
-    parts = (torch.split(x, lengths, dim=2) for x in (query, key, value))
+    queries = torch.split(query, layout.lengths, dim=2)
+    keys, values = (torch.split(x, layout.key_lengths, dim=2) for x in (key, value))
     outputs = [
         F.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped
+            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling, enable_gqa=grouped
         ).transpose(1, 2)
-        for q, k, v in zip(*parts, strict=True)
+        for q, k, v, mask in zip(queries, keys, values, layout.masks, strict=True)
     ]
     return torch.cat(outputs, dim=1), None
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, segments: NDArray[np.int64], scaling: float | None) -> Tensor:
-    """One kernel for all segments; torch has it for CUDA in half precision only."""
+def _varlen(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float | None) -> Tensor:
+    """One kernel for all segments; torch has it for CUDA in half precision only.
+
+    Its causal mask ends where queries and keys end, so a segment sees all of what it continues.
+    """
     from torch.nn.attention.varlen import varlen_attn
 
-    lengths = torch.as_tensor(segments[:, 1], dtype=torch.int32)
-    longest = int(lengths.max())
-    bounds = F.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0)).to(query.device, non_blocking=True)
+    def bounds(lengths: list[int]) -> Tensor:
+        ends = torch.tensor(lengths, dtype=torch.int32).cumsum(0, dtype=torch.int32)
+        return F.pad(ends, (1, 0)).to(query.device, non_blocking=True)
+
+    longest, longest_key = max(layout.lengths), max(layout.key_lengths)
     groups = query.shape[1] // key.shape[1]
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     if groups > 1:
         k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))
-    causal = (-1, 0)
-    output = varlen_attn(q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=causal)
+    borders = bounds(layout.lengths), bounds(layout.key_lengths)
+    output = varlen_attn(q, k, v, *borders, longest, longest_key, scale=scaling, window_size=(-1, 0))
     assert isinstance(output, torch.Tensor)
     return output[None]
 
@@ -96,7 +144,7 @@ def refusal(model: Any) -> str | None:
 
 
 def register() -> None:
-    """Make the name known to transformers; for calls without segments the masks are sdpa's."""
+    """Make the name known to transformers; for calls without a layout the masks are sdpa's."""
     ALL_ATTENTION_FUNCTIONS.register(NAME, segment_attention)
     ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
 

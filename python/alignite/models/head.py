@@ -98,6 +98,16 @@ class Head:
             return HeadOutput(*_TrainableHead.apply(hidden, self.weight, self.bias, targets, self, chunk_size))
         return HeadOutput(*_FrozenHead.apply(hidden, targets, self, chunk_size))
 
+    def mean_logits(self, hidden: Tensor, chunk_size: int) -> Tensor:
+        """The mean over the vocabulary of each position's logits, (n,) float32, without a graph."""
+        with torch.no_grad():
+            if self.softcap is not None:
+                parts = [self.logits(part).mean(-1) for part in torch.split(hidden, chunk_size)]
+                return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+            wide = _accumulator(hidden.dtype)
+            mean = hidden.to(wide) @ self.weight.mean(0, dtype=wide)
+            return self.scale * (mean if self.bias is None else mean + self.bias.mean(dtype=wide))
+
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32

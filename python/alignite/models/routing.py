@@ -9,6 +9,7 @@ spaces, convolutions, an attention of its own) fails that and is padded.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
@@ -61,13 +62,11 @@ def hidden_states(model: nn.Module, input_ids: Tensor, position_ids: Tensor, seg
         ModelError: a segment is longer than the model has positions for; see also :func:`route_of`.
     """
     route = route_of(model)
-    longest = int(segments[:, 1].max())
+    longest = max(whole_lengths(segments))
     check_length(model, longest)
     if route.together is not None and longest > route.together:
         _log_once(model, f"positions of segments over {route.together} tokens are rescaled, so each runs alone")
-        return torch.cat(
-            [_padded(model, input_ids, position_ids, segments[index : index + 1]) for index in range(len(segments))]
-        )
+        return torch.cat([_padded(model, input_ids, position_ids, segments, [i]) for i in range(len(segments))])
     if route.routed and (route.window is None or longest <= route.window):
         return _routed(model, input_ids, position_ids, segments)
     if route.routed:
@@ -128,28 +127,46 @@ def _body(model: nn.Module) -> nn.Module:
     return cast("nn.Module", body)
 
 
+def whole_lengths(segments: NDArray[np.int64]) -> list[int]:
+    """Tokens of each segment with all that it continues."""
+    lengths: list[int] = segments[:, 1].tolist()
+    return [sum(lengths[index] for index in chain) for chain in attention.lineages(segments)]
+
+
 def _routed(model: nn.Module, input_ids: Tensor, position_ids: Tensor, segments: NDArray[np.int64]) -> Tensor:
     output = _body(model)(
         input_ids=input_ids[None],
         position_ids=position_ids[None],
         attention_mask=attention.no_mask(input_ids.device),
-        segments=segments,
+        layout=attention.Layout.of(segments, input_ids.device),
         use_cache=False,
     )
     return cast("Tensor", output.last_hidden_state[0])
 
 
-def _padded(model: nn.Module, input_ids: Tensor, position_ids: Tensor, segments: NDArray[np.int64]) -> Tensor:
-    starts = torch.as_tensor(segments[:, 0], device=input_ids.device)
-    lengths = torch.as_tensor(segments[:, 1], device=input_ids.device)
-    columns = torch.arange(int(segments[:, 1].max()), device=input_ids.device)
-    mask = columns < lengths[:, None]
-    # Padding repeats the segment's last token: any id inside the vocabulary will do behind the mask.
-    index = starts[:, None] + torch.minimum(columns[None], lengths[:, None] - 1)
+def _padded(
+    model: nn.Module,
+    input_ids: Tensor,
+    position_ids: Tensor,
+    segments: NDArray[np.int64],
+    only: Sequence[int] | None = None,
+) -> Tensor:
+    """Each segment behind all that it continues, a row each; the states of the segment's own tokens."""
+    chosen = range(len(segments)) if only is None else only
+    chains = [attention.lineages(segments)[index] for index in chosen]
+    spans = [torch.arange(start, start + length) for start, length, _ in segments.tolist()]
+    rows = [torch.cat([spans[index] for index in chain]) for chain in chains]
+    # Padding repeats the row's last token: any id inside the vocabulary will do behind the mask.
+    longest = max(len(row) for row in rows)
+    index = torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows]).to(input_ids.device)
+    ends = torch.tensor([len(row) for row in rows], device=input_ids.device)[:, None]
+    starts = ends - torch.tensor([len(spans[chain[-1]]) for chain in chains], device=input_ids.device)[:, None]
+    columns = torch.arange(longest, device=input_ids.device)
+    mask = columns < ends
     inputs: dict[str, Any] = {"input_ids": input_ids[index], "attention_mask": mask.long(), "use_cache": False}
     if getattr(model.config, "model_type", "") != "bloom":  # ALiBi reads the mask and takes no positions
         inputs["position_ids"] = position_ids[index]
-    return cast("Tensor", _body(model)(**inputs).last_hidden_state[mask])
+    return cast("Tensor", _body(model)(**inputs).last_hidden_state[mask & (columns >= starts)])
 
 
 def _decide(model: nn.Module) -> Route:

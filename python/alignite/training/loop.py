@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from alignite.config import TrainingConfig
 from alignite.errors import AligniteError, NumericsError, Preempted
-from alignite.models.columns import compute_columns
+from alignite.models.columns import compute_columns, prepass
 from alignite.training import checkpoint, distributed, rng
 from alignite.training.best import Best
 from alignite.training.metrics import MetricsWriter, Totals, add_to
 from alignite.training.optim import Optimizer, learning_rate
-from alignite.types import Callback, Objective, RunState, Update, UpdateSource
+from alignite.types import Callback, Objective, Role, RunState, Update, UpdateSource
 
 log = logging.getLogger("alignite")
 
@@ -73,7 +73,7 @@ class Loop:
         display: whether progress is shown to people.
     """
 
-    models: Mapping[str, nn.Module]
+    models: Mapping[str, nn.Module | Role]
     objective: Objective
     source: UpdateSource
     optimizer: Optimizer
@@ -93,6 +93,11 @@ class Loop:
     def __post_init__(self) -> None:
         self._best = Best.of(self.config, self.evaluated_on)
 
+    @property
+    def _policy(self) -> nn.Module:
+        policy = self.models["policy"]
+        return policy.module if isinstance(policy, Role) else policy
+
     def run(self, resume: checkpoint.Checkpoint | None = None) -> TrainResult:
         """Train until the source has no more updates, or something asks to stop.
 
@@ -106,7 +111,7 @@ class Loop:
         if self._best.exhausted or (total is not None and self.step >= total):
             return self._result(was_finished=True, stopped=self._best.reason if self._best.exhausted else "")
         path = self.run_dir / "metrics.jsonl" if distributed.rank() == 0 else None
-        device = next(self.models["policy"].parameters()).device
+        device = next(self._policy.parameters()).device
         run = RunState(self.run_dir, self.saved_config, total, self.step, dict(self._last))
         with MetricsWriter(path, total, metrics_size, self.display) as writer, self._signals(), self._watched(run):
             saved = self.step
@@ -181,16 +186,23 @@ class Loop:
 
     def _update(self, update: Update, rate: float, device: torch.device, totals: Totals) -> None:
         start = time.perf_counter()
+        policy = self._policy
+        policy.train()
+        batches = prepass(
+            self.models,
+            [batch.to(device) for batch in update.batches],
+            self.objective,
+            distributed.sum_floats,
+            chunk_size=self.config.logits_chunk_size,
+        )
         counts: dict[str, float] = {}
-        for batch in update.batches:
+        for batch in batches:
             for name, count in self.objective.counts(batch).items():
                 counts[name] = counts.get(name, 0.0) + count
         counts = distributed.sum_floats(counts)
         sums: dict[str, float] = {}
-        policy = self.models["policy"]
-        policy.train()
-        for batch in update.batches:
-            self._micro_batch(batch.to(device), counts, sums)
+        for batch in batches:
+            self._micro_batch(batch, counts, sums)
         distributed.sum_gradients(self.optimizer.parameters.values())
         sums = distributed.sum_floats(sums)
         norm = self.optimizer.gradient_norm()
@@ -235,7 +247,7 @@ class Loop:
 
     def _evaluate(self) -> dict[str, float]:
         assert self.evaluate is not None
-        policy = self.models["policy"]
+        policy = self._policy
         policy.eval()
         try:
             return self.evaluate()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class PackedSource:
         seed, shuffle: of the order; another permutation each epoch.
         rank, world: which part of every update is this process's.
         epochs: passes over the set; ``max_steps`` wins when it is positive.
+        make_batch: the batch of some windows; default: the set's ``batch``.
     """
 
     def __init__(
@@ -52,8 +53,9 @@ class PackedSource:
         world: int = 1,
         epochs: float = 1.0,
         max_steps: int = -1,
+        make_batch: Callable[[NDArray[np.int64]], Any] | None = None,
     ) -> None:
-        self._prepared = prepared
+        self._prepared, self._make_batch = prepared, make_batch or prepared.batch
         self._batch_size, self._max_tokens = batch_size, max_tokens
         self._per_update = batch_size * accumulation * world
         self._rank, self._world = rank, world
@@ -78,7 +80,7 @@ class PackedSource:
         self._updates += 1
         self._num_tokens += int(self._prepared.window_tokens(windows).sum())
         mine = windows[self._rank :: self._world]
-        batches = [self._prepared.batch(part) for part in self.micro_batches(mine)]
+        batches = [self._make_batch(part) for part in self.micro_batches(mine)]
         return Update(batches, self._epoch + stop / count, self._num_tokens)
 
     def micro_batches(self, windows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

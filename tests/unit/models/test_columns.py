@@ -127,6 +127,67 @@ def test_columns_and_gradients_equal_those_of_segments_alone(loaded: tuple[Any, 
         torch.testing.assert_close(gradients[0][name], gradient, rtol=1e-3, atol=1e-5, msg=name)
 
 
+def family(parents: list[int], lengths: list[int], seed: int = 0) -> tuple[SftBatch, SftBatch]:
+    """Segments that continue others, all of whose tokens are scored but the roots', and each behind its own copy."""
+    ids = batch(*lengths, seed=seed).input_ids
+    starts = np.cumsum([0, *lengths[:-1]])
+    spans, offsets = [], []
+    for index, parent in enumerate(parents):
+        span = torch.arange(starts[index], starts[index] + lengths[index])
+        offsets.append(len(spans[parent]) if parent >= 0 else 0)
+        spans.append(torch.cat([spans[parent], span]) if parent >= 0 else span)
+    labels = ids.clone()
+    for index, parent in enumerate(parents):
+        if parent < 0:
+            labels[starts[index] : starts[index] + lengths[index]] = -100
+    segments = np.stack([starts, lengths, parents], axis=1).astype(np.int64)
+    positions = torch.cat([torch.arange(o, o + n) for o, n in zip(offsets, lengths, strict=True)])
+    shared = SftBatch(ids, labels, positions, segments, len(lengths))
+    whole = [len(span) for span in spans]
+    own = torch.cat(
+        [torch.where(torch.arange(len(s)) < o, -100, labels[s]) for s, o in zip(spans, offsets, strict=True)]
+    )
+    begins = np.stack([np.cumsum([0, *whole[:-1]]), whole, np.full(len(whole), -1)], axis=1).astype(np.int64)
+    return shared, SftBatch(ids[torch.cat(spans)], own, torch.cat([torch.arange(n) for n in whole]), begins, len(whole))
+
+
+FAMILIES = {
+    "a pair": ([-1, 0, 0], [6, 3, 4]),
+    "two prompts, five replies": ([-1, 0, 0, -1, 3, 3, 3], [5, 2, 1, 3, 4, 2, 6]),
+    "steps that continue each other": ([-1, 0, 0, 2, 2, 4], [4, 2, 3, 1, 2, 3]),
+    "a lone text beside a pair": ([-1, -1, 1, 1], [5, 6, 3, 2]),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_replies_that_share_a_prompt_equal_replies_with_their_own(name: str, loaded: tuple[Any, bool | None]) -> None:
+    model, _ = loaded
+    model.requires_grad_(True)
+    gradients, found = [], []
+    for packed in family(*FAMILIES[name]):
+        model.zero_grad()
+        logp = compute_columns({"policy": model}, packed, frozenset({"policy.logp"}))["policy.logp"]
+        (logp * torch.linspace(0.1, 1.0, len(logp))).sum().backward()
+        found.append(logp.detach())
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=2e-5)
+    assert gradients[0].keys() == gradients[1].keys()
+    for parameter, gradient in gradients[1].items():
+        torch.testing.assert_close(gradients[0][parameter], gradient, rtol=1e-3, atol=1e-5, msg=parameter)
+
+
+def test_a_reply_cannot_see_its_sibling(loaded: tuple[Any, bool | None]) -> None:
+    model, _ = loaded
+    logp = []
+    for change in (0, 5):
+        packed, _ = family([-1, 0, 0], [6, 3, 4])
+        packed.input_ids[6:9] = (packed.input_ids[6:9] + change) % VOCABULARY
+        with torch.no_grad():
+            logp.append(compute_columns({"policy": model}, packed, frozenset({"policy.logp"}))["policy.logp"])
+    assert torch.equal(logp[0][3:], logp[1][3:])
+    assert not torch.equal(logp[0][1:3], logp[1][1:3])
+
+
 def test_a_frozen_head_gives_the_same_gradient_below_it(loaded: tuple[Any, bool | None]) -> None:
     model, _ = loaded
     packed = batch(6, 9, 3)
