@@ -208,8 +208,8 @@ class PrepassObjective(Objective, Protocol):
     """An objective some of whose numbers depend on a forward pass, or couple rows, over a whole update.
 
     Before an update's gradients, ``prepass_columns`` are computed without gradients of every micro-batch, or of its
-    ``partner`` when it has one, and ``prepass`` makes of them columns that join ``given`` of each. ``counts`` and ``loss`` come after, so they may
-    read them. ``total`` sums numbers over ranks; every rank calls it as often.
+    ``partner`` when it has one, and ``prepass`` makes of them columns that join ``given`` of each. ``counts`` and
+    ``loss`` come after, so they may read them. ``total`` sums numbers over ranks; every rank calls it as often.
     """
 
     @property
