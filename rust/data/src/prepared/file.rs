@@ -128,7 +128,9 @@ pub(crate) fn read(folder: &Path, part: &Part) -> Result<Vec<RecordBatch>> {
     if format!("{found:032x}") != part.xxh3 {
         return Err(bad(&"its bytes are not those that were written"));
     }
-    let (found, batches) = decode(&Buffer::from(bytes::Bytes::from_owner(mapped::map(&path)?))).map_err(|e| bad(&e))?;
+    let map = mapped::map(&path)?;
+    let (found, batches) = decode(&Buffer::from(bytes::Bytes::from_owner(map.clone()))).map_err(|e| bad(&e))?;
+    map.forget_pages();
     if found.fields() != schema().fields() {
         return Err(bad(&"its columns are not a prepared set's"));
     }
