@@ -1,0 +1,70 @@
+"""The options of methods that learn from comparisons, rankings and ratings."""
+
+from __future__ import annotations
+
+
+from alignite.config.data import DataOptions
+from alignite.config.options import check_bound, config_class, option
+from alignite.config.training import TrainingConfig
+from alignite.errors import ConfigError
+
+
+@config_class
+class PreferenceConfig(DataOptions, TrainingConfig):
+    """What every method of learning from preferences takes on top of training and data options.
+
+    ``per_device_train_batch_size`` counts records: pairs, rankings, labelled replies. Each is a window of its own, and
+    ``micro_batch_tokens`` says how many go through the model at a time.
+    """
+
+    learning_rate: float = option(default=1e-6, help="peak learning rate")
+    num_train_epochs: float = option(default=1.0, help="passes over the data, unless max_steps is given")
+    per_device_train_batch_size: int = option(default=8, help="records (pairs, rankings, replies) in a batch")
+    disable_dropout: bool = option(default=True, help="no dropout in the model, so that replies are compared fairly")
+
+    def validate(self) -> None:
+        super().validate()
+        if self.packing != "none":
+            raise ConfigError(
+                f"packing is {self.packing!r}",
+                why="records of preferences are never torn apart, and batches of them hold no padding",
+                fix="leave packing out; micro_batch_tokens bounds what goes through the model at a time",
+            )
+
+
+@config_class
+class ReferenceOptions(PreferenceConfig):
+    """For objectives that compare the policy with a reference, the model as it was."""
+
+    ref_model: str | None = option(
+        default=None, help="reference model: a folder or a hub id; default: the model as it is before training"
+    )
+    precompute_ref_log_probs: bool = option(
+        default=False, help="compute the reference's log-probabilities once, before training, and keep them"
+    )
+    precompute_ref_batch_size: int = option(default=8, help="records in a batch of that computation")
+    sync_ref_model: bool = option(default=False, help="move the reference towards the policy every ref_model_sync_steps")
+    ref_model_mixup_alpha: float = option(default=0.6, help="the policy's share when the reference is moved")
+    ref_model_sync_steps: int = option(default=512, help="updates between two such moves")
+
+    def validate(self) -> None:
+        super().validate()
+        check_bound("precompute_ref_batch_size", self.precompute_ref_batch_size, 1, True)
+        check_bound("ref_model_sync_steps", self.ref_model_sync_steps, 1, True)
+        check_bound("ref_model_mixup_alpha", self.ref_model_mixup_alpha, 0, False)
+        if self.ref_model_mixup_alpha > 1:
+            raise ConfigError(f"ref_model_mixup_alpha is {self.ref_model_mixup_alpha}", fix="it must be at most 1")
+        if self.sync_ref_model and self.precompute_ref_log_probs:
+            raise ConfigError(
+                "sync_ref_model and precompute_ref_log_probs are both given",
+                why="log-probabilities that are computed once do not follow a reference that moves",
+                fix="leave one of them out",
+            )
+        if self.sync_ref_model and self.use_peft and self.ref_model is None:
+            raise ConfigError(
+                "sync_ref_model is given with an adapter and no ref_model",
+                why="the reference is the model without its adapter, which cannot be moved",
+                fix="give ref_model, or leave sync_ref_model out",
+            )
+
+
