@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from alignite.config.data import DataOptions
 from alignite.config.options import check_bound, config_class, option
 from alignite.config.training import TrainingConfig
@@ -43,7 +42,9 @@ class ReferenceOptions(PreferenceConfig):
         default=False, help="compute the reference's log-probabilities once, before training, and keep them"
     )
     precompute_ref_batch_size: int = option(default=8, help="records in a batch of that computation")
-    sync_ref_model: bool = option(default=False, help="move the reference towards the policy every ref_model_sync_steps")
+    sync_ref_model: bool = option(
+        default=False, help="move the reference towards the policy every ref_model_sync_steps"
+    )
     ref_model_mixup_alpha: float = option(default=0.6, help="the policy's share when the reference is moved")
     ref_model_sync_steps: int = option(default=512, help="updates between two such moves")
 
@@ -66,5 +67,3 @@ class ReferenceOptions(PreferenceConfig):
                 why="the reference is the model without its adapter, which cannot be moved",
                 fix="give ref_model, or leave sync_ref_model out",
             )
-
-

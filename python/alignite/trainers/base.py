@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from alignite.config import TrainingConfig
@@ -35,7 +37,7 @@ from alignite.training.loop import Loop, TrainResult, Weights
 from alignite.training.optim import Optimizer
 from alignite.training.source import CPU_MICRO_BATCH_TOKENS
 from alignite.training.trackers import make_trackers
-from alignite.types import Callback, Objective, UpdateSource
+from alignite.types import Callback, Objective, Role, UpdateSource
 
 Dataset = PreparedSet | str | Path | Iterable[str | Path] | Iterable[Mapping[str, Any]]
 Config = TypeVar("Config", bound=TrainingConfig)
@@ -170,7 +172,6 @@ class Trainer:
         return result
 
     def _loop(self, model: nn.Module, train: PreparedSet, held_out: PreparedSet | None, config: dict[str, Any]) -> Loop:
-        models = {"policy": model}
         evaluate = None
         if held_out is not None:
             evaluate = partial(self.evaluate_on, model, held_out)
@@ -178,7 +179,7 @@ class Trainer:
                 # A name that does not exist is told before the first update.
                 Best.of(self.args).check(self.evaluate_on(model, held_out, limit=1))
         return Loop(
-            models=models,
+            models=self.roles(model, train),
             objective=self.objective,
             source=self.make_source(train),
             optimizer=Optimizer(self._trainable(model), self.args),
@@ -224,14 +225,23 @@ class Trainer:
     def evaluate_on(self, model: nn.Module, held_out: PreparedSet, limit: int | None = None) -> dict[str, float]:
         """The objective's mean over a prepared set, or its first ``limit`` windows, as the config's options say."""
         return evaluate_loss(
-            {"policy": model},
+            self.roles(model, held_out),
             held_out,
             self.objective,
             batch_size=self.args.per_device_eval_batch_size,
             max_tokens=micro_batch_tokens(self.args),
             chunk_size=self.args.logits_chunk_size,
             limit=limit,
+            make_batch=partial(self.make_batch, held_out),
         )
+
+    def roles(self, model: nn.Module, data: PreparedSet) -> dict[str, nn.Module | Role]:
+        """The models by role that the objective's columns come from, for batches of a set."""
+        return {"policy": model}
+
+    def make_batch(self, data: PreparedSet, windows: NDArray[np.int64]) -> Any:
+        """The batch of some windows, as the objective takes it."""
+        return data.batch(windows)
 
     def save_model(self, folder: str | Path | None = None) -> None:
         """Write the adapter as a PEFT folder, or all weights as a transformers folder; default: the run's folder."""

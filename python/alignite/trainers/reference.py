@@ -119,7 +119,9 @@ def _computed(
                 batch = prepared.feedback_batch(windows).to(device)
                 models: Mapping[str, nn.Module | Role] = {"reference": role}
                 found = compute_columns(models, batch, frozenset({LOGP}), chunk_size=chunk_size)[LOGP].cpu().numpy()
-                for window, part in zip(windows.tolist(), np.split(found, np.cumsum(counts[windows])[:-1]), strict=True):
+                for window, part in zip(
+                    windows.tolist(), np.split(found, np.cumsum(counts[windows])[:-1]), strict=True
+                ):
                     values[starts[window] : starts[window + 1]] = part
     finally:
         module.train(training)

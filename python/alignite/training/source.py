@@ -37,7 +37,9 @@ class PackedSource:
         seed, shuffle: of the order; another permutation each epoch.
         rank, world: which part of every update is this process's.
         epochs: passes over the set; ``max_steps`` wins when it is positive.
-        make_batch: the batch of some windows; default: the set's ``batch``.
+        make_batch: the batch of some windows, and of those that follow each in the update, the first behind the last;
+            default: the set's ``batch``.
+        after: called after each update with its metrics.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class PackedSource:
         world: int = 1,
         epochs: float = 1.0,
         max_steps: int = -1,
-        make_batch: Callable[[NDArray[np.int64]], Any] | None = None,
+        make_batch: Callable[[NDArray[np.int64], NDArray[np.int64]], Any] | None = None,
+        after: Callable[[Mapping[str, float]], None] | None = None,
     ) -> None:
-        self._prepared, self._make_batch = prepared, make_batch or prepared.batch
+        self._prepared, self._after = prepared, after
+        self._make_batch = make_batch or (lambda windows, _: prepared.batch(windows))
         self._batch_size, self._max_tokens = batch_size, max_tokens
         self._per_update = batch_size * accumulation * world
         self._rank, self._world = rank, world
@@ -79,8 +83,12 @@ class PackedSource:
         self._position = stop
         self._updates += 1
         self._num_tokens += int(self._prepared.window_tokens(windows).sum())
-        mine = windows[self._rank :: self._world]
-        batches = [self._make_batch(part) for part in self.micro_batches(mine)]
+        mine, following = (order[self._rank :: self._world] for order in (windows, np.roll(windows, -1)))
+        parts = self.micro_batches(mine)
+        borders = np.cumsum([len(part) for part in parts])[:-1]
+        batches = (
+            [self._make_batch(*pair) for pair in zip(parts, np.split(following, borders), strict=True)] if parts else []
+        )
         return Update(batches, self._epoch + stop / count, self._num_tokens)
 
     def micro_batches(self, windows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -88,7 +96,8 @@ class PackedSource:
         return split_windows(windows, self._prepared.window_tokens(windows), self._batch_size, self._max_tokens)
 
     def after_update(self, metrics: Mapping[str, float]) -> None:
-        return
+        if self._after is not None:
+            self._after(metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Enough to go on from here, with any number of ranks."""

@@ -130,13 +130,14 @@ pub(crate) fn read(folder: &Path, part: &Part) -> Result<Vec<RecordBatch>> {
     }
     let map = mapped::map(&path)?;
     let (found, batches) = decode(&Buffer::from(bytes::Bytes::from_owner(map.clone()))).map_err(|e| bad(&e))?;
-    map.forget_pages();
     if found.fields() != schema().fields() {
         return Err(bad(&"its columns are not a prepared set's"));
     }
     if found.metadata().get(FINGERPRINT).is_none_or(|of| *of != part.fingerprint) {
         return Err(bad(&"it belongs to another set than its report"));
     }
+    batches.iter().try_for_each(super::check).map_err(|why| bad(&why))?;
+    map.forget_pages();
     Ok(batches)
 }
 

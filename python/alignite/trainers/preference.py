@@ -1,0 +1,187 @@
+"""Learning from comparisons, rankings and labelled replies: one trainer for all objectives over them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from alignite.config.preference import PreferenceConfig, ReferenceOptions
+from alignite.data.partners import with_partners
+from alignite.data.prepare import prepare
+from alignite.data.prepared import PreparedSet
+from alignite.data.tokenizer import ChatTokenizer
+from alignite.errors import ConfigError, UsageError
+from alignite.models.loading import load_model
+from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens
+from alignite.trainers.reference import ReferenceLogProbs, adapter_off, freeze, frozen_copy, mix_into
+from alignite.training import distributed
+from alignite.training.source import PackedSource
+from alignite.types import Callback, Objective, PrepassObjective, Role
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from alignite.types import FeedbackBatch
+
+log = logging.getLogger("alignite")
+
+PAIRED = ("preference", "ranking")
+"""Records that most objectives take: a ranking is all its pairs."""
+
+
+class PreferenceTrainer(Trainer):
+    """Train a causal LM on preferences; the facades such as :class:`alignite.DPOTrainer` only choose the objective.
+
+    Args:
+        model: a transformers folder, or a loaded model.
+        ref_model: the reference of objectives that have one: a folder or a loaded model. Default: the model as it is
+            before training, which costs no memory with an adapter and a copy of the weights without one.
+        args: a :class:`alignite.config.PreferenceConfig`.
+        train_dataset, eval_dataset, processing_class, peft_config, callbacks: as in :class:`alignite.SFTTrainer`.
+        objective: what is minimised. ``kinds``: the records that it takes.
+
+    Raises:
+        ConfigError, UsageError: an option is out of range, or something is not given.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module | None = None,
+        ref_model: str | Path | nn.Module | None = None,
+        args: PreferenceConfig | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        processing_class: ChatTokenizer | str | Path | None = None,
+        peft_config: Any = None,
+        callbacks: Sequence[Callback] = (),
+        *,
+        objective: Objective,
+        kinds: Sequence[str] = PAIRED,
+    ) -> None:
+        config = args if args is not None else PreferenceConfig()
+
+        def prepare_records(data: Any, tokenizer: ChatTokenizer, folder: Path, expected: str | None) -> PreparedSet:
+            return prepare(data, tokenizer, config, folder, kinds=kinds, expected=expected)  # type: ignore[arg-type]
+
+        super().__init__(
+            model,
+            config,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            peft_config,
+            callbacks,
+            objective=objective,
+            prepare=prepare_records,
+            source=self._source,
+        )
+        self._options = config if isinstance(config, ReferenceOptions) else ReferenceOptions()
+        columns = objective.columns
+        self._partnered = isinstance(objective, PrepassObjective) and getattr(objective, "needs_partners", False)
+        if isinstance(objective, PrepassObjective):
+            columns = columns | objective.prepass_columns
+        self._needs_reference = any(name.startswith("reference.") for name in columns)
+        given = ref_model if ref_model is not None else self._options.ref_model
+        if given is not None and not self._needs_reference:
+            raise ConfigError(
+                f"a ref_model is given, and {type(objective).__name__} has no reference", fix="leave it out"
+            )
+        self._given_reference = given
+        self._reference: nn.Module | Role | None = None
+        self._computed: dict[str, ReferenceLogProbs] = {}
+        self._updates = 0
+
+    def _load(self, device: Any) -> nn.Module:
+        fresh = self.model is None
+        model = super()._load(device)
+        if fresh and self.args.disable_dropout:  # type: ignore[attr-defined]
+            disable_dropout(model)
+        if self._needs_reference and self._reference is None:
+            self._reference = self._load_reference(model)
+        return model
+
+    def _load_reference(self, policy: nn.Module) -> nn.Module | Role:
+        given = self._given_reference
+        if isinstance(given, nn.Module):
+            return freeze(given.to(next(policy.parameters()).device))
+        if given is not None:
+            device = str(next(policy.parameters()).device)
+            return freeze(load_model(given, self.args.dtype, device))
+        return adapter_off(policy) if self.peft_config is not None else frozen_copy(policy)
+
+    def roles(self, model: nn.Module, data: PreparedSet) -> dict[str, nn.Module | Role]:
+        roles: dict[str, nn.Module | Role] = {"policy": model}
+        if self._reference is None:
+            return roles
+        if not self._options.precompute_ref_log_probs:
+            return roles | {"reference": self._reference}
+        if data.fingerprint not in self._computed:
+            if distributed.rank() == 0:
+                self._compute(data)
+            distributed.barrier()
+            if distributed.rank() != 0:  # the file is there now
+                self._compute(data)
+        # Partners are not in the file: a pre-pass over them still asks the model.
+        return roles | {"reference": self._reference} if self._partnered else roles
+
+    def _compute(self, data: PreparedSet) -> None:
+        assert self._reference is not None
+        self._computed[data.fingerprint] = ReferenceLogProbs.compute(
+            self._reference,
+            data,
+            data.folder.with_name(f"{data.folder.name}-reference"),
+            batch_size=self._options.precompute_ref_batch_size,
+            max_tokens=micro_batch_tokens(self.args),
+            chunk_size=self.args.logits_chunk_size,
+        )
+
+    def make_batch(
+        self, data: PreparedSet, windows: NDArray[np.int64], partners: NDArray[np.int64] | None = None
+    ) -> FeedbackBatch:
+        known = self._computed.get(data.fingerprint)
+        batch = known.batch(data, windows) if known is not None else data.feedback_batch(windows)
+        if not self._partnered:
+            return batch
+        others = np.roll(windows, -1) if partners is None else partners
+        return with_partners(batch, data.feedback_batch(others), self.args.max_length)  # type: ignore[attr-defined]
+
+    def _source(self, prepared: PreparedSet) -> PackedSource:
+        config = self.args
+        return PackedSource(
+            prepared,
+            batch_size=config.per_device_train_batch_size,
+            accumulation=config.gradient_accumulation_steps,
+            max_tokens=micro_batch_tokens(config),
+            seed=config.seed,
+            shuffle=config.shuffle,
+            rank=distributed.rank(),
+            world=distributed.world(),
+            epochs=config.num_train_epochs,
+            max_steps=config.max_steps,
+            make_batch=lambda windows, partners: self.make_batch(prepared, windows, partners),
+            after=self._after_update,
+        )
+
+    def _after_update(self, metrics: Mapping[str, float]) -> None:
+        self._updates += 1
+        options = self._options
+        if not options.sync_ref_model or self._updates % options.ref_model_sync_steps:
+            return
+        if not isinstance(self._reference, nn.Module) or self.model is None:
+            raise UsageError("there is no reference model to move", fix="leave sync_ref_model out")
+        mix_into(self._reference, self.model, options.ref_model_mixup_alpha)
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Set every dropout of a model to 0, also those that attention reads from its config."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "dropout", "attn_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
