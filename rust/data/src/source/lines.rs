@@ -32,13 +32,20 @@ impl Iterator for Lines {
     fn next(&mut self) -> Option<Line> {
         while !self.done {
             let mut bytes = Vec::new();
-            // One byte more than allowed tells a line that is too long from one that just fits.
-            let limit = (self.max_row_bytes as u64).saturating_add(1);
-            let read = (&mut self.reader).take(limit).read_until(b'\n', &mut bytes);
+            let read = (&mut self.reader).take(self.max_row_bytes as u64).read_until(b'\n', &mut bytes);
+            // One byte more tells a line that is too long from one that just fits. It has a place of its own: the vector
+            // would double for it.
+            let mut more = Vec::new();
+            let read = match read {
+                Ok(count) if count == self.max_row_bytes && bytes.last() != Some(&b'\n') => {
+                    (&mut self.reader).take(1).read_until(b'\n', &mut more).map(|_| count)
+                }
+                read => read,
+            };
             self.number += 1;
             match read {
                 Ok(0) => self.done = true,
-                Ok(_) if bytes.len() > self.max_row_bytes && bytes.last() != Some(&b'\n') => {
+                Ok(_) if more.first().is_some_and(|&byte| byte != b'\n') => {
                     drop(bytes);
                     self.skip_line();
                     return Some(Line::new(&self.name, self.number, Err(too_long(self.max_row_bytes))));
