@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from alignite.cli.options import check_model_folder, escaped, parse
-from alignite.cli.sft import require
+from alignite.cli.train import require
 from alignite.config import SFTConfig
 
 if TYPE_CHECKING:
