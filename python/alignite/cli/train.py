@@ -18,7 +18,7 @@ def check(config: TrainingConfig) -> None:
     """Refuse what can be refused before torch and transformers are imported, which takes seconds."""
     config.validate()
     require(config)
-    check_model_folder(config.model)
+    check_model_folder(str(config.model))
     check_data(config.data, config.eval_data)
 
 
