@@ -47,6 +47,15 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.chosen)
 
+    def labels(self, batch: FeedbackBatch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(margin, p) of each pair, float32 (pairs,): what a preference says of itself, else 0 and 1."""
+        paired = batch.roles[self.chosen] == ReplyRole.CHOSEN
+        margin, p = batch.scores[self.chosen], batch.scores[self.rejected]
+        return (
+            np.where(paired & ~np.isnan(margin), margin, 0.0).astype(np.float32),
+            np.where(paired & ~np.isnan(p), p, 1.0).astype(np.float32),
+        )
+
 
 def preference_pairs(batch: FeedbackBatch) -> Pairs:
     """The chosen and the rejected reply of each pair; of a ranking every two replies whose scores differ.
@@ -66,3 +75,10 @@ def preference_pairs(batch: FeedbackBatch) -> Pairs:
     order = np.argsort(batch.records[first], kind="stable")
     first, second = first[order], second[order]
     return Pairs(first, second, batch.records[first])
+
+
+def pair_shares(pairs: Pairs) -> NDArray[np.float64]:
+    """What each pair counts, float64 (pairs,): the pairs of a record sum to 1."""
+    _, index, count = np.unique(pairs.records, return_inverse=True, return_counts=True)
+    shares: NDArray[np.float64] = 1.0 / count[index]
+    return shares

@@ -1,0 +1,166 @@
+"""Direct preference optimization and the losses that share its form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignite.errors import ConfigError
+from alignite.objectives.pair_losses import DIVERGENCES, PAIR_LOSSES, PairOptions, PairValues, f_prime
+from alignite.objectives.pieces import pair_shares, preference_pairs, reply_lengths, reply_sums
+from alignite.types import FeedbackBatch, LossOutput, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SFT = "sft"
+
+
+@dataclass(frozen=True)
+class DPOObjective:
+    """The mean over prompts of the mean over a prompt's pairs (w, l) of a loss of
+
+        r_w - r_l,   r_y = log pi(y|x) - log pi_ref(y|x), summed over the reply's scored tokens.
+
+    A preference has one pair, so for pairs that is the plain mean; a ranking has every two replies whose scores differ.
+    Several losses are added by their weights; ``sft`` among them is the chosen replies' mean negative log-probability
+    a token. Rewards in the metrics are beta * r.
+
+    Args:
+        beta: the strength of the reference.
+        loss_type: names of :data:`alignite.objectives.pair_losses.PAIR_LOSSES`, or ``sft``.
+        loss_weights: a weight for each; default: 1 each.
+        label_smoothing: e, the probability that a label is wrong; for ``sigmoid`` (cDPO), ``robust`` and ``exo_pair``.
+        reference_free: the reference says the same of all replies, so no reference model runs.
+        f_divergence_type: reverse_kl, forward_kl, js_divergence or alpha_divergence (arXiv 2309.16240); the rewards go
+            through its f'.
+        f_alpha_divergence_coef: alpha of the last. ``discopop_tau``: of ``discopop``.
+
+    Raises:
+        ConfigError: an option is out of range, or two do not go together.
+
+    Source: arXiv 2305.18290, equation 7.
+    """
+
+    beta: float = 0.1
+    loss_type: Sequence[str] = ("sigmoid",)
+    loss_weights: Sequence[float] = ()
+    label_smoothing: float = 0.0
+    reference_free: bool = False
+    f_divergence_type: str = "reverse_kl"
+    f_alpha_divergence_coef: float = 0.5
+    discopop_tau: float = 0.05
+
+    def __post_init__(self) -> None:
+        known = [*PAIR_LOSSES, _SFT]
+        for name in self.loss_type:
+            if name not in known:
+                raise ConfigError(f"there is no loss_type {name!r}", fix=f"it is one of {', '.join(known)}")
+        if not self.loss_type or len(set(self.loss_type)) < len(self.loss_type):
+            raise ConfigError("loss_type is empty or names a loss twice", fix="name each loss once")
+        if self.loss_weights and len(self.loss_weights) != len(self.loss_type):
+            raise ConfigError(
+                f"{len(self.loss_weights)} loss_weights for {len(self.loss_type)} losses", fix="give one for each"
+            )
+        if not self.beta > 0:
+            raise ConfigError(f"beta is {self.beta}", fix="it must be above 0")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ConfigError(f"label_smoothing is {self.label_smoothing}", fix="it must be at least 0 and below 0.5")
+        if "exo_pair" in self.loss_type and self.label_smoothing == 0:
+            raise ConfigError(
+                "exo_pair needs label_smoothing", why="it takes its logarithm", fix="set it above 0: 1e-3"
+            )
+        if self.f_divergence_type not in DIVERGENCES:
+            raise ConfigError(
+                f"there is no f_divergence_type {self.f_divergence_type!r}",
+                fix=f"it is one of {', '.join(DIVERGENCES)}",
+            )
+
+    @property
+    def columns(self) -> frozenset[str]:
+        names = {"policy.logp", "policy.entropy", "policy.mean_logit"}
+        return frozenset(names | (set() if self.reference_free else {"reference.logp"}))
+
+    def counts(self, batch: FeedbackBatch) -> dict[str, float]:
+        """Records with a pair, for each loss; for ``sft`` the chosen replies' scored tokens."""
+        pairs = preference_pairs(batch)
+        records = float(len(np.unique(pairs.records)))
+        return {name: self._sft_count(batch) if name == _SFT else records for name in self.loss_type}
+
+    def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
+        """A term a loss; metrics by the names in docs/methods/dpo.md."""
+        import torch
+
+        logp = columns["policy.logp"]
+        device = logp.device
+        policy = reply_sums(logp, batch)
+        reference = torch.zeros_like(policy) if self.reference_free else reply_sums(columns["reference.logp"], batch)
+        pairs = preference_pairs(batch)
+        chosen, rejected = (torch.from_numpy(side).to(device) for side in (pairs.chosen, pairs.rejected))
+        shares = torch.from_numpy(pair_shares(pairs)).to(policy)
+        ratio = policy - reference
+        score = f_prime(ratio, self.f_divergence_type, self.f_alpha_divergence_coef)
+        lengths = reply_lengths(batch).to(policy)
+        margin, p = (torch.from_numpy(column).to(policy) for column in pairs.labels(batch))
+        values = PairValues(
+            ratio[chosen],
+            ratio[rejected],
+            score[chosen],
+            score[rejected],
+            lengths[chosen],
+            lengths[rejected],
+            margin,
+            p,
+        )
+        options = PairOptions(self.beta, self.label_smoothing, self.discopop_tau)
+        counts = self.counts(batch)
+        terms = {}
+        for name, weight in zip(self.loss_type, self.loss_weights or [1.0] * len(self.loss_type), strict=True):
+            if name == _SFT:
+                best = torch.from_numpy(np.unique(pairs.chosen)).to(device)
+                terms[name] = Term(-policy[best].sum(), counts[name], weight)
+            else:
+                terms[name] = Term((PAIR_LOSSES[name](values, options) * shares).sum(), counts[name], weight)
+        rewards = self.beta * ratio.detach()
+        return LossOutput(terms, self._metrics(columns, batch, policy.detach(), rewards, chosen, rejected))
+
+    def _sft_count(self, batch: FeedbackBatch) -> float:
+        best = np.unique(preference_pairs(batch).chosen)
+        return float(reply_lengths(batch)[best.tolist()].double().sum())
+
+    def _metrics(
+        self,
+        columns: Mapping[str, Tensor],
+        batch: FeedbackBatch,
+        policy: Tensor,
+        rewards: Tensor,
+        chosen: Tensor,
+        rejected: Tensor,
+    ) -> dict[str, tuple[float, float]]:
+        import torch
+
+        count = float(len(chosen))
+        margins = rewards[chosen] - rewards[rejected]
+        found = {
+            "rewards/chosen": (float(rewards[chosen].sum()), count),
+            "rewards/rejected": (float(rewards[rejected].sum()), count),
+            "rewards/margins": (float(margins.sum()), count),
+            "rewards/accuracies": (float((margins > 0).sum()), count),
+            "logps/chosen": (float(policy[chosen].sum()), count),
+            "logps/rejected": (float(policy[rejected].sum()), count),
+        }
+        logits = columns["policy.mean_logit"]
+        for name, side in (("chosen", chosen), ("rejected", rejected)):
+            of = torch.isin(batch.reply_of, side)
+            found[f"logits/{name}"] = (float(logits[of].sum()), float(of.sum()))
+        found["entropy"] = (float(columns["policy.entropy"].sum()), float(logits.numel()))
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        return
