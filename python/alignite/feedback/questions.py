@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FIVE_LEVELS: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25, 0.0)
 """p of "first much better", "better", "equal", "worse", "much worse"."""
 HARD_LEVELS: tuple[float, ...] = (1.0, 1.0, 0.5, 0.0, 0.0)
-"""The same as WebGPT (arXiv 2112.09332, section 3.2) uses them: only ties are soft."""
+"""The same as WebGPT (arXiv 2112.09332) uses them: only ties are soft."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -44,12 +44,22 @@ class Ratings:
     bad: dict[str, Count]
 
     @classmethod
-    def of(cls, rows: Iterable[Mapping[str, Any]], *, on_bad_row: OnBadRow = "error") -> Ratings:
+    def of(
+        cls,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        known: Collection[Hashable] | None = None,
+        on_bad_row: OnBadRow = "error",
+    ) -> Ratings:
         """Ratings from rows ``item``, ``rater``, one of ``label``, ``pair`` and ``rank``, and ``gold`` in its form.
 
         A ``label`` is any category. A ``pair`` is 1 where the first of two replies is better, 0 where the second is,
         .5 for a tie. ``rank`` holds the ranks of an item's replies, 1 the best, and becomes one pair for each two of
         them, whose items are (item, i, j).
+
+        Args:
+            known: the raters that are expected; rows of others are bad. All are taken by default.
+            on_bad_row: whether a row that cannot be used ends the work or is counted.
 
         Raises:
             DataError: a row lacks a column, says something of the wrong kind, or is a rater's second about an item;
@@ -61,6 +71,8 @@ class Ratings:
         for number, row in enumerate(rows):
             try:
                 item, rater = _name(row, "item"), _name(row, "rater")
+                if known is not None and rater not in known:
+                    raise DataError("the rater is not known", why=f"it is {rater!r}", fix="add it to the known raters")
                 kinds = [kind for kind in ("label", "pair", "rank") if row.get(kind) is not None]
                 if len(kinds) != 1:
                     raise DataError("the row has not one of 'label', 'pair' and 'rank'", why=f"it has {len(kinds)}")
