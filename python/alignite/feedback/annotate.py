@@ -32,8 +32,8 @@ class PromptedJudge:
         think: where given, writes a rationale first, which ``answer`` then sees. Decode it greedily.
         preamble: the task. ``exemplars``: solved examples, behind it.
         principles: what "better" means. Each pair is judged by ``principles_per_pair`` of them, drawn by ``seed`` and
-            the pair's texts, the same in both orders, and the chances are averaged (Constitutional AI, arXiv 2212.08073,
-            section 4.1).
+            the pair's texts, the same in both orders, and the chances are averaged (Constitutional AI, arXiv
+            2212.08073, section 4.1).
         clamp: bounds of p, against the overconfidence of rationales: Constitutional AI has (.4, .6).
         choices, ending: how the first and the second reply are called, and what stands before the answer.
 

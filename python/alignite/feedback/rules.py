@@ -107,7 +107,7 @@ class RuleScores:
             found = np.divide((weights * kept).sum(axis=1), total, out=np.ones(len(kept)), where=total > 0)
         else:
             raise UsageError(f"there is no aggregate {how!r}", fix="use mean, min, product, weighted or geometric")
-        return found.astype(np.float64)
+        return np.asarray(found, dtype=np.float64)
 
 
 def check_rules(rules: Sequence[Rule], prompts: Sequence[Any], outputs: Sequence[str]) -> RuleScores:
