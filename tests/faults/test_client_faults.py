@@ -165,8 +165,9 @@ def test_scores_that_are_no_numbers(score: Any) -> None:
             rewards.score(["q"] * 3, ["a", "b", "bad"])
 
 
-def test_a_wrong_number_of_scores(server: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    http = HttpClient(server.url)
-    monkeypatch.setattr(http, "post", lambda path, payload: {"scores": [1.0]})
+@pytest.mark.parametrize("answer", [{"scores": [1.0]}, {"scores": "12"}, {"rewards": [1.0, 2.0]}])
+def test_a_wrong_number_of_scores(answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    http = HttpClient("http://127.0.0.1:1")
+    monkeypatch.setattr(http, "post", lambda path, payload: answer)
     with pytest.raises(DataError, match="does not give 2 scores"):
         RewardClient(http).score(["a", "b"], ["c", "d"])

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from alignite.errors import DataError
-from alignite.feedback import questions
 from alignite.feedback.annotate import PromptedJudge, annotate
-from alignite.feedback.rankings import Comparisons, pairs_from_rankings, preference_rows
+from alignite.feedback.questions import rows_from_levels
+from alignite.feedback.rankings import Comparisons, pairs_from_rankings, rows_from_rankings
 from alignite.feedback.raters import Ratings
 
 NAN = float("nan")
@@ -37,19 +37,27 @@ def counted(bad: dict[str, Any]) -> dict[str, tuple[int, list[str]]]:
 def test_rankings(row: dict[str, Any], message: str) -> None:
     good = {"prompt": "q", "completions": ["a", "b"], "scores": [1, 2]}
     with pytest.raises(DataError, match=message) as caught:
-        preference_rows([good, row])
-    assert caught.value.where == "row 1"
-    made, bad = preference_rows([good, row, good, row], on_bad_row="skip")
+        rows_from_rankings([good, row])
+    assert str(caught.value.where).startswith("row 1")
+    made, bad = rows_from_rankings([good, row, good, row], on_bad_row="skip")
     assert len(made) == 2
     ((reason, found),) = counted(bad).items()
     assert message in reason
-    assert found == (2, ["row 1", "row 3"])
+    assert found[0] == 2
+    assert [place.split(",")[0] for place in found[1]] == ["row 1", "row 3"]
+
+
+def test_equal_replies_cost_their_pair_and_no_other() -> None:
+    row = {"prompt": "q", "completions": ["a", "b", "a"], "scores": [1, 2, 3]}
+    made, bad = rows_from_rankings([row], on_bad_row="skip")
+    assert [(pair["chosen"], pair["rejected"]) for pair in made] == [("b", "a"), ("a", "b")]
+    assert counted(bad) == {"the two replies are the same": (1, ["row 0, replies 2 and 0"])}
 
 
 def test_only_ties() -> None:
     row = {"prompt": "q", "completions": ["a", "b"], "scores": [1, 1]}
-    assert [made["p"] for made in preference_rows([row])[0]] == [0.5]
-    assert preference_rows([row], ties="drop") == ([], {})
+    assert [made["p"] for made in rows_from_rankings([row])[0]] == [0.5]
+    assert rows_from_rankings([row], ties="drop") == ([], {})
     with pytest.raises(DataError, match="not finite") as caught:
         pairs_from_rankings([[1.0, 2.0], [2.0, 3.0], [float("inf"), 1.0]])
     assert caught.value.where == "ranking 2"
@@ -115,8 +123,8 @@ def test_no_ratings_at_all() -> None:
 )
 def test_levels(row: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        questions.preference_rows([row])
-    made, bad = questions.preference_rows([row], on_bad_row="skip")
+        rows_from_levels([row])
+    made, bad = rows_from_levels([row], on_bad_row="skip")
     assert made == []
     assert [count for count, _ in counted(bad).values()] == [1]
 

@@ -133,7 +133,7 @@ def level_to_p(level: int, levels: Sequence[float] = FIVE_LEVELS) -> float:
     return float(levels[level])
 
 
-def preference_rows(
+def rows_from_levels(
     rows: Iterable[Mapping[str, Any]],
     *,
     levels: Sequence[float] = FIVE_LEVELS,

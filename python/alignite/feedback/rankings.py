@@ -87,7 +87,7 @@ def _dense_ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
     return ranks
 
 
-def preference_rows(
+def rows_from_rankings(
     rows: Iterable[Mapping[str, Any]],
     *,
     ties: Literal["keep", "drop"] = "keep",
@@ -98,10 +98,11 @@ def preference_rows(
     Args:
         rows: ``prompt``, ``completions`` and ``scores`` (higher is better) or ``ranks`` (1 is best).
         ties: ``keep`` gives a tie as a row with p = .5, which teaches that neither is better.
-        on_bad_row: whether a row that cannot be used ends the work or is counted.
+        on_bad_row: whether a row that cannot be used ends the work or is counted; a pair of equal or empty replies is
+            counted alone.
 
     Returns:
-        Rows ``prompt``, ``chosen``, ``rejected``, ``p`` (1, ties .5), ``gap``; and by reason the rows left out.
+        Rows ``prompt``, ``chosen``, ``rejected``, ``p`` (1, ties .5), ``gap``; and by reason the rows or pairs left out.
 
     Raises:
         DataError: a row lacks a column, has one reply, equal replies, or scores that are no finite numbers.
@@ -112,16 +113,16 @@ def preference_rows(
         try:
             replies = list(need(row, "completions"))
             pairs = pairs_from_rankings([_scores(row, len(replies))], ties=ties)
-            found = [
-                preference_row(row.get("prompt"), replies[better], replies[worse], 0.5 if tie else 1.0, gap=gap)
-                for better, worse, gap, tie in zip(
-                    pairs.better.tolist(), pairs.worse.tolist(), pairs.gap.tolist(), pairs.tie.tolist(), strict=True
-                )
-            ]
         except DataError as error:
             bad.add(f"row {number}", error)
-        else:
-            made += found
+            continue
+        columns = (pairs.better.tolist(), pairs.worse.tolist(), pairs.gap.tolist())
+        for better, worse, gap in zip(*columns, strict=True):
+            p = 1.0 if gap else 0.5
+            try:
+                made.append(preference_row(row.get("prompt"), replies[better], replies[worse], p, gap=gap))
+            except DataError as error:  # of this pair alone: the ranking's others can be used
+                bad.add(f"row {number}, replies {better} and {worse}", error)
     return made, bad.counts()
 
 

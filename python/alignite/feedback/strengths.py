@@ -104,7 +104,8 @@ def bradley_terry(
         comparisons: outcomes between 0 and 1; for ``davidson`` 0, .5 and 1 only.
         l2: precision of a Gaussian prior: l2 / 2 sum s^2 is subtracted from the log-likelihood.
         ties: see above.
-        bootstrap: so many samples of the comparisons are fitted for percentile intervals; 0 for Fisher's.
+        bootstrap: so many samples of the comparisons are fitted for percentile intervals; 0 for Fisher's, which are too
+            wide where many ties or soft labels count as shares of a win.
         level, seed: of the bootstrap.
 
     Raises:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alignite.errors import DataError, UsageError
-from alignite.feedback.questions import HARD_LEVELS, Question, Questionnaire, level_to_p, preference_rows
+from alignite.feedback.questions import HARD_LEVELS, Question, Questionnaire, level_to_p, rows_from_levels
 
 ON_TOPIC = Question("topic", "Does it answer?", {"no": 0.0, "partly": 0.5, "yes": 1.0}, "helpful", weight=3.0)
 CLEAR = Question("clear", "Is it clear?", {"no": 0.0, "yes": 1.0}, "helpful")
@@ -55,8 +55,8 @@ def test_unknown_options_and_questions() -> None:
 
 def test_levels_become_soft_labels_and_ties_stay() -> None:
     rows = [{"prompt": "q", "first": "a", "second": "b", "level": level} for level in range(5)]
-    made, bad = preference_rows(rows)
+    made, bad = rows_from_levels(rows)
     assert [(row["chosen"], row["p"]) for row in made] == [("a", 1), ("a", 0.75), ("a", 0.5), ("b", 0.75), ("b", 1)]
     assert bad == {}
-    assert [row["p"] for row in preference_rows(rows, levels=HARD_LEVELS)[0]] == [1.0, 1.0, 0.5, 1.0, 1.0]
+    assert [row["p"] for row in rows_from_levels(rows, levels=HARD_LEVELS)[0]] == [1.0, 1.0, 0.5, 1.0, 1.0]
     assert [level_to_p(level) for level in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]

@@ -16,7 +16,7 @@ from alignite.feedback.rankings import (
     elo_expected,
     elo_update,
     pairs_from_rankings,
-    preference_rows,
+    rows_from_rankings,
 )
 
 
@@ -48,7 +48,7 @@ def test_ranked_rows_become_rows_that_the_data_engine_reads() -> None:
         {"prompt": "q", "completions": ["a", "b", "c"], "scores": [0, 2, 2]},
         {"prompt": "r", "completions": ["x", "y"], "ranks": [2, 1]},
     ]
-    made, bad = preference_rows(rows)
+    made, bad = rows_from_rankings(rows)
     assert made == [
         {"prompt": "q", "chosen": "b", "rejected": "a", "p": 1.0, "gap": 1},
         {"prompt": "q", "chosen": "c", "rejected": "a", "p": 1.0, "gap": 1},
@@ -56,7 +56,7 @@ def test_ranked_rows_become_rows_that_the_data_engine_reads() -> None:
         {"prompt": "r", "chosen": "y", "rejected": "x", "p": 1.0, "gap": 1},
     ]
     assert bad == {}
-    assert [row["p"] for row in preference_rows(rows, ties="drop")[0]] == [1.0, 1.0, 1.0]
+    assert [row["p"] for row in rows_from_rankings(rows, ties="drop")[0]] == [1.0, 1.0, 1.0]
     read, report = convert_rows(made, "preference")
     assert [(row["chosen"], row["p"]) for row in read] == [("b", 1.0), ("c", 1.0), ("b", 0.5), ("y", 1.0)]
     assert report.format == "preference"

@@ -146,6 +146,15 @@ def test_dawid_skene_recovers_planted_confusions() -> None:
     assert (fit.posterior.argmax(axis=1) == right).mean() > (votes == right).mean()
 
 
+def test_smoothing_adds_ratings_to_every_cell() -> None:
+    rows = [{"item": item, "rater": "r", "label": item % 2} for item in range(6)]
+    plain, smooth = (dawid_skene(Ratings.of(rows), max_iter=1, smoothing=smoothing) for smoothing in (0.0, 1.0))
+    assert plain.confusion[0] == pytest.approx(np.eye(2), abs=1e-6)
+    # After the votes: (3 + 1) / (3 + 2). Posteriors are .8 and .2 then, and 2.4 + .6 ratings are spread again.
+    wrong = (3 * 0.2 + 1) / (3 + 2)
+    assert smooth.confusion[0] == pytest.approx(np.array([[1 - wrong, wrong], [wrong, 1 - wrong]]), abs=1e-12)
+
+
 def test_soft_labels_trust_good_raters_more_than_a_bad_majority() -> None:
     rows, truth = crowd({"a": 0.95, "b": 0.9, "c": 0.52, "d": 0.5, "e": 0.5}, 600, 5, gold=50)
     ratings = Ratings.of(rows)

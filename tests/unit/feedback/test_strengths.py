@@ -76,6 +76,35 @@ def test_davidson_recovers_strengths_and_ties() -> None:
     assert bradley_terry(plain, ties="davidson").strengths == pytest.approx(bradley_terry(plain).strengths, abs=1e-9)
 
 
+def test_davidsons_covariance_is_the_inverse_of_the_curvature() -> None:
+    comparisons = duels(2000, 4, nu=0.6)
+    fit = bradley_terry(comparisons, ties="davidson")
+    first, second, outcome = comparisons.first, comparisons.second, comparisons.outcome
+
+    def likelihood(x: np.ndarray) -> float:
+        half = (x[first] - x[second]) / 2
+        log_z = np.log(np.exp(half) + np.exp(-half) + np.exp(x[5]))
+        said = np.where(outcome == 0.5, x[5], np.where(outcome == 1, half, -half))
+        return float((said - log_z).sum())
+
+    top, size = np.append(fit.strengths, math.log(fit.tie)), 1e-3
+    steps = np.eye(6) * size
+    curve = np.array(
+        [
+            [
+                likelihood(top + a + b) - likelihood(top + a - b) - likelihood(top - a + b) + likelihood(top - a - b)
+                for a in steps
+            ]
+            for b in steps
+        ]
+    ) / (-4 * size**2)
+    # Strengths that sum to 0: the first four of them and nu are free.
+    free = np.zeros((6, 5))
+    free[:4, :4], free[4, :4], free[5, 4] = np.eye(4), -1.0, 1.0
+    covariance = (free @ np.linalg.inv(free.T @ curve @ free) @ free.T)[:5, :5]
+    assert fit.covariance == pytest.approx(covariance, rel=1e-3, abs=1e-7)
+
+
 def test_the_fit_is_the_top_of_the_likelihood() -> None:
     rng = np.random.default_rng(0)
     rankings = [rng.permutation(5)[: rng.integers(2, 6)].tolist() for _ in range(60)]
