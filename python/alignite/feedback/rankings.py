@@ -102,7 +102,7 @@ def rows_from_rankings(
             counted alone.
 
     Returns:
-        Rows ``prompt``, ``chosen``, ``rejected``, ``p`` (1, ties .5), ``gap``; and by reason the rows or pairs left out.
+        Rows ``prompt``, ``chosen``, ``rejected``, ``p`` (1, ties .5), ``gap``; and by reason what was left out.
 
     Raises:
         DataError: a row lacks a column, has one reply, equal replies, or scores that are no finite numbers.
