@@ -15,6 +15,8 @@ from alignite.errors import AligniteError, ResourceError, UsageError
 
 COMMANDS = {
     "sft": "fine-tune a model on conversations",
+    "dpo": "train on pairs and rankings by direct preference optimization",
+    "preference": "train on preferences by any objective: dpo, simpo, orpo, cpo, kto, ...",
     "prepare": "turn data sets of any format into packed token windows",
     "export": "write a prepared set as Parquet or for Megatron",
     "preview": "show what a model would be trained on, token by token",

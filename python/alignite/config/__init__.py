@@ -19,24 +19,40 @@ from alignite.config.commands import (
 from alignite.config.data import DataOptions
 from alignite.config.data_commands import ConvertConfig, ExportConfig, InstructConfig, MixConfig, PrepareConfig
 from alignite.config.options import Options, coerce, config_class, option, unknown_option
+from alignite.config.preference import (
+    CPOConfig,
+    DPOConfig,
+    KTOConfig,
+    ORPOConfig,
+    PreferenceConfig,
+    ReferenceOptions,
+    SimPOConfig,
+)
 from alignite.config.training import SFTConfig, TrainingConfig
 
 __all__ = [
+    "CPOConfig",
     "CleanOptions",
     "ConvertConfig",
+    "DPOConfig",
     "DataOptions",
     "DoctorConfig",
     "ExportConfig",
     "GenerateConfig",
     "ImportGgufConfig",
     "InstructConfig",
+    "KTOConfig",
     "MergeConfig",
     "MixConfig",
+    "ORPOConfig",
     "Options",
+    "PreferenceConfig",
     "PrepareConfig",
     "PreviewConfig",
+    "ReferenceOptions",
     "ReportConfig",
     "SFTConfig",
+    "SimPOConfig",
     "TrainingConfig",
     "coerce",
     "config_class",

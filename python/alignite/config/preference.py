@@ -7,6 +7,11 @@ from alignite.config.options import check_bound, config_class, option
 from alignite.config.training import TrainingConfig
 from alignite.errors import ConfigError
 
+_DPO = (
+    "sigmoid", "robust", "ipo", "ipo_sum", "hinge", "sigmoid_norm", "exo_pair", "nca_pair", "bco_pair", "sppo_hard",
+    "apo_zero", "apo_down", "discopop", "sft",
+)  # fmt: skip
+
 
 @config_class
 class PreferenceConfig(DataOptions, TrainingConfig):
@@ -67,3 +72,57 @@ class ReferenceOptions(PreferenceConfig):
                 why="the reference is the model without its adapter, which cannot be moved",
                 fix="give ref_model, or leave sync_ref_model out",
             )
+
+
+@config_class
+class DPOConfig(ReferenceOptions):
+    """Direct preference optimization; see :class:`alignite.objectives.DPOObjective`."""
+
+    beta: float = option(default=0.1, help="strength of the reference")
+    loss_type: list[str] = option(default=["sigmoid"], help="losses of a pair, added by loss_weights", choices=_DPO)
+    loss_weights: list[float] = option(default=[], help="a weight for each loss; default: 1 each")
+    label_smoothing: float = option(
+        default=0.0, help="probability that a label is wrong, for sigmoid (cDPO), robust and exo_pair"
+    )
+    reference_free: bool = option(default=False, help="without a reference: it says the same of all replies")
+    f_divergence_type: str = option(
+        default="reverse_kl",
+        help="divergence from the reference",
+        choices=("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"),
+    )
+    f_alpha_divergence_coef: float = option(default=0.5, help="alpha of alpha_divergence")
+    discopop_tau: float = option(default=0.05, help="temperature of discopop's blend")
+
+
+@config_class
+class SimPOConfig(PreferenceConfig):
+    """Simple preference optimization; see :class:`alignite.objectives.SimPOObjective`."""
+
+    beta: float = option(default=2.0, help="scale of the mean log-probabilities")
+    simpo_gamma: float = option(default=1.0, help="margin by which the scaled means are to differ")
+
+
+@config_class
+class ORPOConfig(PreferenceConfig):
+    """Odds-ratio preference optimization; see :class:`alignite.objectives.ORPOObjective`."""
+
+    beta: float = option(default=0.1, help="weight of the odds ratio")
+
+
+@config_class
+class CPOConfig(PreferenceConfig):
+    """Contrastive preference optimization; see :class:`alignite.objectives.CPOObjective`."""
+
+    beta: float = option(default=0.1, help="scale of the log-probabilities")
+    loss_type: str = option(default="sigmoid", help="loss of a pair", choices=("sigmoid", "hinge", "ipo"))
+    label_smoothing: float = option(default=0.0, help="probability that a label is wrong, for sigmoid")
+    cpo_alpha: float = option(default=1.0, help="weight of the chosen replies' mean negative log-probability")
+
+
+@config_class
+class KTOConfig(ReferenceOptions):
+    """Kahneman-Tversky optimization on replies with labels; see :class:`alignite.objectives.KTOObjective`."""
+
+    beta: float = option(default=0.1, help="strength of the reference")
+    desirable_weight: float = option(default=1.0, help="weight of good replies")
+    undesirable_weight: float = option(default=1.0, help="weight of bad replies")

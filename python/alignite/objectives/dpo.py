@@ -10,7 +10,14 @@ import numpy as np
 
 from alignite.errors import ConfigError
 from alignite.objectives.pair_losses import DIVERGENCES, PAIR_LOSSES, PairOptions, PairValues, f_prime
-from alignite.objectives.pieces import pair_shares, preference_pairs, reply_lengths, reply_sums
+from alignite.objectives.pieces import (
+    ReplyPairs,
+    pair_count,
+    pair_metrics,
+    preference_pairs,
+    reply_lengths,
+    reply_sums,
+)
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -86,25 +93,20 @@ class DPOObjective:
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
         """Records with a pair, for each loss; for ``sft`` the chosen replies' scored tokens."""
-        pairs = preference_pairs(batch)
-        records = float(len(np.unique(pairs.records)))
+        records = pair_count(batch)
         return {name: self._sft_count(batch) if name == _SFT else records for name in self.loss_type}
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
         """A term a loss; metrics by the names in docs/methods/dpo.md."""
         import torch
 
-        logp = columns["policy.logp"]
-        device = logp.device
-        policy = reply_sums(logp, batch)
+        pairs = ReplyPairs.of(columns["policy.logp"], batch)
+        policy, chosen, rejected = pairs.sums, pairs.chosen, pairs.rejected
         reference = torch.zeros_like(policy) if self.reference_free else reply_sums(columns["reference.logp"], batch)
-        pairs = preference_pairs(batch)
-        chosen, rejected = (torch.from_numpy(side).to(device) for side in (pairs.chosen, pairs.rejected))
-        shares = torch.from_numpy(pair_shares(pairs)).to(policy)
         ratio = policy - reference
         score = f_prime(ratio, self.f_divergence_type, self.f_alpha_divergence_coef)
         lengths = reply_lengths(batch).to(policy)
-        margin, p = (torch.from_numpy(column).to(policy) for column in pairs.labels(batch))
+        margin, p = (torch.from_numpy(column).to(policy) for column in preference_pairs(batch).labels(batch))
         values = PairValues(
             ratio[chosen],
             ratio[rejected],
@@ -120,44 +122,14 @@ class DPOObjective:
         terms = {}
         for name, weight in zip(self.loss_type, self.loss_weights or [1.0] * len(self.loss_type), strict=True):
             if name == _SFT:
-                best = torch.from_numpy(np.unique(pairs.chosen)).to(device)
-                terms[name] = Term(-policy[best].sum(), counts[name], weight)
+                terms[name] = Term(-policy[torch.unique(chosen)].sum(), counts[name], weight)
             else:
-                terms[name] = Term((PAIR_LOSSES[name](values, options) * shares).sum(), counts[name], weight)
-        rewards = self.beta * ratio.detach()
-        return LossOutput(terms, self._metrics(columns, batch, policy.detach(), rewards, chosen, rejected))
+                terms[name] = Term((PAIR_LOSSES[name](values, options) * pairs.shares).sum(), counts[name], weight)
+        return LossOutput(terms, pair_metrics(pairs, self.beta * ratio, columns, batch))
 
     def _sft_count(self, batch: FeedbackBatch) -> float:
         best = np.unique(preference_pairs(batch).chosen)
         return float(reply_lengths(batch)[best.tolist()].double().sum())
-
-    def _metrics(
-        self,
-        columns: Mapping[str, Tensor],
-        batch: FeedbackBatch,
-        policy: Tensor,
-        rewards: Tensor,
-        chosen: Tensor,
-        rejected: Tensor,
-    ) -> dict[str, tuple[float, float]]:
-        import torch
-
-        count = float(len(chosen))
-        margins = rewards[chosen] - rewards[rejected]
-        found = {
-            "rewards/chosen": (float(rewards[chosen].sum()), count),
-            "rewards/rejected": (float(rewards[rejected].sum()), count),
-            "rewards/margins": (float(margins.sum()), count),
-            "rewards/accuracies": (float((margins > 0).sum()), count),
-            "logps/chosen": (float(policy[chosen].sum()), count),
-            "logps/rejected": (float(policy[rejected].sum()), count),
-        }
-        logits = columns["policy.mean_logit"]
-        for name, side in (("chosen", chosen), ("rejected", rejected)):
-            of = torch.isin(batch.reply_of, side)
-            found[f"logits/{name}"] = (float(logits[of].sum()), float(of.sum()))
-        found["entropy"] = (float(columns["policy.entropy"].sum()), float(logits.numel()))
-        return found
 
     def state_dict(self) -> dict[str, Any]:
         return {}

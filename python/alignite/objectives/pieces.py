@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,3 +83,65 @@ def pair_shares(pairs: Pairs) -> NDArray[np.float64]:
     _, index, count = np.unique(pairs.records, return_inverse=True, return_counts=True)
     shares: NDArray[np.float64] = 1.0 / count[index]
     return shares
+
+
+def pair_count(batch: FeedbackBatch) -> float:
+    """Records with a pair: what losses over pairs are divided by."""
+    return float(len(np.unique(preference_pairs(batch).records)))
+
+
+@dataclass(frozen=True)
+class ReplyPairs:
+    """What losses over pairs start from.
+
+    Args:
+        sums: the log-probability of each reply, (replies,), with a graph. ``means``: the same a scored token.
+        chosen, rejected: int64 (pairs,), replies. ``shares``: (pairs,), what each pair counts; a record's sum to 1.
+    """
+
+    sums: Tensor
+    means: Tensor
+    chosen: Tensor
+    rejected: Tensor
+    shares: Tensor
+
+    @classmethod
+    def of(cls, logp: Tensor, batch: FeedbackBatch) -> ReplyPairs:
+        """From ``policy.logp``, (scored,)."""
+        import torch
+
+        pairs = preference_pairs(batch)
+        sums = reply_sums(logp, batch)
+        chosen, rejected = (torch.from_numpy(side).to(logp.device) for side in (pairs.chosen, pairs.rejected))
+        means = sums / reply_lengths(batch).to(sums).clamp(min=1.0)
+        return cls(sums, means, chosen, rejected, torch.from_numpy(pair_shares(pairs)).to(sums))
+
+    def difference(self, values: Tensor) -> Tensor:
+        """Of (replies,) values, the chosen reply's less the rejected one's, (pairs,)."""
+        return values[self.chosen] - values[self.rejected]
+
+
+def pair_metrics(
+    pairs: ReplyPairs, rewards: Tensor, columns: Mapping[str, Tensor], batch: FeedbackBatch
+) -> dict[str, tuple[float, float]]:
+    """``rewards/*``, ``logps/*``, ``logits/*`` and ``entropy`` by TRL's names, each (sum, count).
+
+    Args:
+        rewards: (replies,), what the objective takes for a reward.
+        columns: with ``policy.mean_logit`` and ``policy.entropy``.
+    """
+    import torch
+
+    rewards, policy, count = rewards.detach(), pairs.sums.detach(), float(len(pairs.chosen))
+    margins = pairs.difference(rewards)
+    found = {
+        "rewards/margins": (float(margins.sum()), count),
+        "rewards/accuracies": (float((margins > 0).sum()), count),
+        "entropy": (float(columns["policy.entropy"].sum()), float(len(batch.reply_of))),
+    }
+    for name, side in (("chosen", pairs.chosen), ("rejected", pairs.rejected)):
+        tokens = torch.isin(batch.reply_of, side)
+        found[f"rewards/{name}"] = (float(rewards[side].sum()), count)
+        found[f"logps/{name}"] = (float(policy[side].sum()), count)
+        found[f"logits/{name}"] = (float(columns["policy.mean_logit"][tokens].sum()), float(tokens.sum()))
+    return found

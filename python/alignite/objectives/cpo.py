@@ -1,0 +1,87 @@
+"""Contrastive preference optimization: DPO without a reference, and imitation of the chosen replies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignite.errors import ConfigError
+from alignite.objectives.pieces import ReplyPairs, pair_count, pair_metrics, preference_pairs, reply_lengths
+from alignite.types import FeedbackBatch, LossOutput, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CPO_LOSSES = ("sigmoid", "hinge", "ipo")
+
+
+@dataclass(frozen=True)
+class CPOObjective:
+    """A loss of beta (log pi(y_w|x) - log pi(y_l|x)), plus cpo_alpha times the chosen replies' mean NLL a token.
+
+    The loss is averaged over a prompt's pairs, then over prompts: ``sigmoid`` -(1 - e) log s(z) - e log s(-z),
+    ``hinge`` max(0, 1 - z), ``ipo`` (d - 1/(2 beta))^2 on the difference d of per-token means.
+
+    Args:
+        beta: the scale. ``loss_type``: sigmoid, hinge or ipo. ``label_smoothing``: e of ``sigmoid``.
+        cpo_alpha: the weight of the imitation.
+
+    Raises:
+        ConfigError: an option is out of range.
+
+    Source: CPO (arXiv 2401.08417, equations 4 and 5).
+    """
+
+    beta: float = 0.1
+    loss_type: str = "sigmoid"
+    label_smoothing: float = 0.0
+    cpo_alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.loss_type not in CPO_LOSSES:
+            raise ConfigError(f"there is no loss_type {self.loss_type!r}", fix=f"it is one of {', '.join(CPO_LOSSES)}")
+        if not self.beta > 0:
+            raise ConfigError(f"beta is {self.beta}", fix="it must be above 0")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ConfigError(f"label_smoothing is {self.label_smoothing}", fix="it must be at least 0 and below 0.5")
+        if not self.cpo_alpha >= 0:
+            raise ConfigError(f"cpo_alpha is {self.cpo_alpha}", fix="it must be at least 0")
+
+    @property
+    def columns(self) -> frozenset[str]:
+        return frozenset({"policy.logp", "policy.entropy", "policy.mean_logit"})
+
+    def counts(self, batch: FeedbackBatch) -> dict[str, float]:
+        """Records with a pair; for ``nll`` the chosen replies' scored tokens."""
+        best = np.unique(preference_pairs(batch).chosen)
+        return {"cpo": pair_count(batch), "nll": float(reply_lengths(batch)[best.tolist()].double().sum())}
+
+    def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
+        """Terms ``cpo`` and ``nll``; metrics as DPO's."""
+        import torch
+        from torch.nn.functional import logsigmoid
+
+        pairs = ReplyPairs.of(columns["policy.logp"], batch)
+        z = self.beta * pairs.difference(pairs.sums)
+        if self.loss_type == "hinge":
+            losses = (1 - z).relu()
+        elif self.loss_type == "ipo":
+            losses = (pairs.difference(pairs.means) - 1 / (2 * self.beta)).square()
+        else:
+            losses = -(1 - self.label_smoothing) * logsigmoid(z) - self.label_smoothing * logsigmoid(-z)
+        counts = self.counts(batch)
+        best = torch.unique(pairs.chosen)
+        terms = {
+            "cpo": Term((losses * pairs.shares).sum(), counts["cpo"]),
+            "nll": Term(-pairs.sums[best].sum(), counts["nll"], self.cpo_alpha),
+        }
+        return LossOutput(terms, pair_metrics(pairs, self.beta * pairs.sums, columns, batch))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        return

@@ -1,0 +1,71 @@
+"""Odds-ratio preference optimization: imitation and preference in one step, without a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alignite.errors import ConfigError
+from alignite.objectives.pieces import ReplyPairs, pair_count, pair_metrics
+from alignite.types import FeedbackBatch, LossOutput, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ORPOObjective:
+    """The mean over prompts of the mean over a prompt's pairs of -a_w - beta log s(log odds_w - log odds_l).
+
+    a_y is the mean log-probability of a reply's scored tokens and odds_y = exp a_y / (1 - exp a_y).
+
+    Args:
+        beta: the weight of the odds ratio, lambda in the paper.
+
+    Raises:
+        ConfigError: ``beta`` is not above 0.
+
+    Source: ORPO (arXiv 2403.07691, equations 4 to 7). TRL's imitation term is the mean over all tokens of the batch.
+    """
+
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.beta > 0:
+            raise ConfigError(f"beta is {self.beta}", fix="it must be above 0")
+
+    @property
+    def columns(self) -> frozenset[str]:
+        return frozenset({"policy.logp", "policy.entropy", "policy.mean_logit"})
+
+    def counts(self, batch: FeedbackBatch) -> dict[str, float]:
+        """Records with a pair, for both terms."""
+        records = pair_count(batch)
+        return {"nll": records, "odds_ratio": records}
+
+    def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
+        """Terms ``nll`` and ``odds_ratio``; metrics as DPO's, and ``log_odds_ratio`` and ``log_odds_chosen``."""
+        from torch.nn.functional import logsigmoid
+
+        pairs = ReplyPairs.of(columns["policy.logp"], batch)
+        # log(1 - exp a); a reply whose every token is certain has a = 0, where its odds have no end.
+        means = pairs.means.clamp(max=-1e-7)
+        log_odds = means - (-means.expm1()).log()
+        ratio = pairs.difference(log_odds)
+        records = pair_count(batch)
+        terms = {
+            "nll": Term(-(pairs.means[pairs.chosen] * pairs.shares).sum(), records),
+            "odds_ratio": Term(-(logsigmoid(ratio) * pairs.shares).sum(), records, self.beta),
+        }
+        metrics = pair_metrics(pairs, self.beta * pairs.means, columns, batch)
+        count = float(len(pairs.chosen))
+        metrics["log_odds_ratio"] = (float(logsigmoid(ratio).detach().sum()), count)
+        metrics["log_odds_chosen"] = (float(ratio.detach().sum()), count)
+        return LossOutput(terms, metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        return
