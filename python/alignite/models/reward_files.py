@@ -157,9 +157,9 @@ def _borrow_embedding(model: Any, missing: set[str]) -> bool:
 def save_reward_model(model: nn.Module, folder: str | Path, source_folder: str | Path | None = None) -> None:
     """Write a folder that transformers loads as a sequence classifier with the same raw scores.
 
-    A head with a bias, as token classifiers have it, makes a token classifier. Gain and offset are in config.json, where
-    only alignite reads them. transformers reads a score at a row's last token that is not ``pad_token_id``, so a padding
-    token that also ends replies makes it read one token early: a warning says so.
+    A head with a bias, as token classifiers have it, makes a token classifier. Gain and offset are in config.json,
+    where only alignite reads them. transformers reads a score at a row's last token that is not ``pad_token_id``, so a
+    padding token that also ends replies makes it read one token early: a warning says so.
 
     Args:
         source_folder: where the tokenizer's files are.
