@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from importlib import import_module
 from typing import Any
 
 from alignite.errors import ResourceError
@@ -30,11 +31,19 @@ def parse_answer(text: str) -> list[Any]:
     """
     library = _library()
     named = re.findall(r"^(?:####|A:)[ \t]*(.+?)\s*$", text, flags=re.MULTILINE)
-    found: list[Any] = library.parse(named[-1] if named else text, parsing_timeout=_seconds())
-    if not found and "$" not in text and len(text) < 200:
-        # A bare LaTeX answer, such as \frac12, which the library takes for prose.
-        found = library.parse(f"${text.strip()}$", parsing_timeout=_seconds())
+    answer = str(named[-1] if named else text).strip()
+    if _is_bare_latex(answer):
+        found: list[Any] = library.parse(f"${answer}$", parsing_timeout=_seconds())
+        if found:
+            return found
+    found = library.parse(answer, parsing_timeout=_seconds())
     return found
+
+
+def _is_bare_latex(text: str) -> bool:
+    """A formula without the delimiters by which the library tells it from prose, such as \\frac12."""
+    marked = any(mark in text for mark in ("$", "\\(", "\\[", "\\boxed"))
+    return "\\" in text and not marked and re.search(r"(?:^|\s)[A-Za-z]{2,}(?:\s|$)", text) is None
 
 
 def _seconds() -> int | None:
@@ -43,9 +52,8 @@ def _seconds() -> int | None:
 
 def _library() -> Any:
     try:
-        import math_verify
+        return import_module("math_verify")
     except ImportError as error:
         raise ResourceError(
             "math-verify is not installed", why=str(error), fix='pip install "math-verify[antlr4_13_2]"'
         ) from error
-    return math_verify

@@ -82,7 +82,8 @@ def evaluate_reward(
     Args:
         model: gives one score a reply.
         rows: pairs in any format that :func:`alignite.data.convert.convert_rows` reads (prompt, chosen, rejected; HH
-            transcripts; ...), or rankings, whose strict pairs all count.
+            transcripts; ...), or rankings, whose strict pairs all count. A model with a chat template is given
+            messages.
         category_column: accuracy is reported for each of its values too.
         num_bins: of the calibration.
 
@@ -95,10 +96,11 @@ def evaluate_reward(
     rejected: list[Any] = []
     categories: list[str | None] = []
     skipped: dict[str, int] = {}
+    template = getattr(getattr(model, "tokenizer", None), "chat_template", None)
     for row in rows:
         category = row.get(category_column) if category_column is not None else None
         try:
-            pairs, _ = convert_rows([dict(row)], "preference")
+            pairs, _ = convert_rows([dict(row)], "preference", form="auto" if template is None else "messages")
         except DataError as error:
             reason = (error.why or error.what).strip()
             skipped[reason] = skipped.get(reason, 0) + 1

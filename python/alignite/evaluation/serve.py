@@ -67,7 +67,7 @@ def serve_reward(
     Args:
         model: gives one score a pair.
         port: 0 takes a free one.
-        max_body_bytes, max_pairs: larger requests are refused before they are read.
+        max_body_bytes, max_pairs: larger requests are refused, too long ones before they are read.
         timeout: seconds that a silent client is waited for.
 
     Raises:
@@ -78,17 +78,13 @@ def serve_reward(
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def setup(self) -> None:
-            self.timeout = timeout
-            super().setup()
-
-        def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        def do_GET(self) -> None:
             if self.path == "/health":
                 self._answer(200, {"status": "ok"})
             else:
                 self._refuse(404, "not_found", "POST /score and GET /health are all there is")
 
-        def do_POST(self) -> None:  # noqa: N802 - http.server's name
+        def do_POST(self) -> None:
             # Until the body is read, the connection cannot be used again.
             self.close_connection = True
             if self.path != "/score":
@@ -114,7 +110,7 @@ def serve_reward(
                 log.warning("a request could not be scored: %s", error)
                 status = 400 if error.exit_code == 3 else 500
                 return self._refuse(status, type(error).__name__, str(error))
-            except Exception as error:  # noqa: BLE001 - a request must not end the server
+            except Exception as error:
                 log.exception("a request could not be scored")
                 return self._refuse(500, "internal_error", f"{type(error).__name__}: {error}")
             self._answer(200, {"scores": scores.tolist()})
@@ -135,6 +131,7 @@ def serve_reward(
         def log_message(self, format: str, *args: Any) -> None:
             log.debug("%s %s", self.address_string(), format % args)
 
+    Handler.timeout = timeout
     try:
         server = ThreadingHTTPServer((host, port), Handler)
     except (OSError, OverflowError) as error:

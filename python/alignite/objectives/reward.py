@@ -120,9 +120,10 @@ class RewardObjective:
         pairs = preference_pairs(batch)
         device = scores.device
         better, worse = (torch.from_numpy(side).to(device) for side in (pairs.chosen, pairs.rejected))
-        shares = torch.from_numpy(_shares(pairs)).to(device)[:, None]
-        probability = torch.from_numpy(_probabilities(batch, pairs)).to(device)[:, None]
-        margins = torch.from_numpy(self._margins(batch, pairs)).to(device)[:, None]
+        shares, probability, margins = (
+            torch.from_numpy(values).to(scores)[:, None]
+            for values in (_shares(pairs), _probabilities(batch, pairs), self._margins(batch, pairs))
+        )
         first, second = scores[better], scores[worse]
         target = probability * (1 - 2 * self.label_smoothing) + self.label_smoothing
         z = first - second - margins
@@ -141,13 +142,13 @@ class RewardObjective:
         if self.lm_coefficient:
             weights = _best_weights(batch)
             terms["lm"] = Term(-(columns["policy.logp"] * weights).sum(), counts["lm"], self.lm_coefficient)
-        return LossOutput(terms, _metrics(scores.detach().mean(1), batch, pairs, probability[:, 0]))
+        return LossOutput(terms, _metrics(scores.detach().mean(1), batch, pairs, _probabilities(batch, pairs)))
 
-    def _margins(self, batch: FeedbackBatch, pairs: Pairs) -> NDArray[np.float32]:
+    def _margins(self, batch: FeedbackBatch, pairs: Pairs) -> NDArray[np.float64]:
         given = np.where(batch.roles == ReplyRole.CHOSEN, batch.scores, np.nan)[pairs.chosen]
         scale = MARGINS[self.margin]
         if scale == ():
-            return np.zeros(len(pairs), np.float32)
+            return np.zeros(len(pairs))
         known = ~np.isnan(given)
         if scale is not None:
             bad = known & ~np.isin(given, np.arange(len(scale)))
@@ -158,7 +159,7 @@ class RewardObjective:
                     fix="give 0 (negligibly better), 1 (slightly), 2 (better) or 3 (significantly), or margin: column",
                 )
             given = np.asarray(scale)[np.where(known, given, 0).astype(np.int64)]
-        return np.where(known, given, 0.0).astype(np.float32)
+        return np.where(known, given, 0.0).astype(np.float64)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -193,15 +194,15 @@ def _check_finite(scores: Tensor, batch: FeedbackBatch) -> None:
         )
 
 
-def _shares(pairs: Pairs) -> NDArray[np.float32]:
+def _shares(pairs: Pairs) -> NDArray[np.float64]:
     """1 over the pairs of its record, of each pair."""
     _, inverse, counts = np.unique(pairs.records, return_inverse=True, return_counts=True)
-    return (1.0 / counts[inverse]).astype(np.float32)
+    return np.asarray(1.0 / counts[inverse])
 
 
-def _probabilities(batch: FeedbackBatch, pairs: Pairs) -> NDArray[np.float32]:
+def _probabilities(batch: FeedbackBatch, pairs: Pairs) -> NDArray[np.float64]:
     given = np.where(batch.roles == ReplyRole.REJECTED, batch.scores, np.nan)[pairs.rejected]
-    return np.where(np.isnan(given), 1.0, given).astype(np.float32)
+    return np.where(np.isnan(given), 1.0, given).astype(np.float64)
 
 
 def _plackett_luce(scores: Tensor, batch: FeedbackBatch) -> Tensor:
@@ -232,9 +233,10 @@ def _best_weights(batch: FeedbackBatch) -> Tensor:
     return chosen if batch.weights is None else chosen * batch.weights[batch.labels != IGNORE]
 
 
-def _metrics(scores: Tensor, batch: FeedbackBatch, pairs: Pairs, probability: Tensor) -> dict[str, tuple[float, float]]:
+def _metrics(
+    scores: Tensor, batch: FeedbackBatch, pairs: Pairs, p: NDArray[np.float64]
+) -> dict[str, tuple[float, float]]:
     values = scores.double().cpu().numpy()
-    p = probability.cpu().numpy()
     gaps = values[pairs.chosen] - values[pairs.rejected]
     decided = p != 0.5
     right = np.where(p > 0.5, gaps > 0, gaps < 0) & decided
