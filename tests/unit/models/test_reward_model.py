@@ -82,8 +82,10 @@ def test_a_folder_is_a_sequence_classifier(name: str, tmp_path: Path) -> None:
     rows = torch.stack([IDS, torch.cat([IDS[:5], torch.zeros(4, dtype=torch.int64)])])
     logits = theirs.eval()(input_ids=rows, attention_mask=(rows != 0).long()).logits
     assert torch.allclose(logits[0], raw_scores(model), atol=1e-5)
-    again = load_reward_model(tmp_path / "reward")
-    assert torch.allclose(raw_scores(again), raw_scores(model), atol=1e-6)
+    theirs.save_pretrained(tmp_path / "theirs")  # as TRL's RewardTrainer saves it
+    for folder in ("reward", "theirs"):
+        again = load_reward_model(tmp_path / folder)
+        assert torch.allclose(raw_scores(again), raw_scores(model), atol=1e-6)
     assert again.has_vocabulary_head == (name in ("llama, tied", "gpt2"))
 
 
