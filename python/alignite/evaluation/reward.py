@@ -88,7 +88,7 @@ def evaluate_reward(
         num_bins: of the calibration.
 
     Raises:
-        DataError: no row is a pair; rows that cannot be read are counted in ``skipped``. UsageError: the model has
+        DataError: no row is a pair that can be scored; others are counted in ``skipped``. UsageError: the model has
             several heads. And what the model raises.
     """
     prompts: list[Any] = []
@@ -102,7 +102,7 @@ def evaluate_reward(
         try:
             pairs, _ = convert_rows([dict(row)], "preference", form="auto" if template is None else "messages")
         except DataError as error:
-            reason = (error.why or error.what).strip()
+            reason = _reason(error)
             skipped[reason] = skipped.get(reason, 0) + 1
             continue
         for pair in pairs:
@@ -112,11 +112,14 @@ def evaluate_reward(
             categories.append(None if category is None else str(category))
     if not prompts:
         raise DataError("no row is a pair", why="; ".join(skipped) or None, fix="give prompt, chosen and rejected")
-    scores = np.asarray(model.score([*prompts, *prompts], [*chosen, *rejected]))
-    if scores.ndim != 1:
-        raise UsageError("the model gives several scores a reply", fix="take one with SelectHead, or CombinedReward")
-    first, second = np.split(scores, 2)
-    lengths = np.array([_length(reply) for reply in (*chosen, *rejected)], dtype=np.float64)
+    first, second = _pair_scores(model, prompts, chosen, rejected, skipped)
+    kept = np.flatnonzero(~np.isnan(first))
+    if not len(kept):
+        raise DataError("no pair can be scored", why="; ".join(skipped), fix="give pairs that the model takes")
+    first, second = first[kept], second[kept]
+    scores = np.concatenate([first, second])
+    lengths = np.array([_length(side[n]) for side in (chosen, rejected) for n in kept.tolist()], dtype=np.float64)
+    categories = [categories[n] for n in kept.tolist()]
     names = sorted({name for name in categories if name is not None})
     member = {name: np.array([category == name for category in categories]) for name in names}
     return RewardReport(
@@ -126,6 +129,29 @@ def evaluate_reward(
         {name: pair_accuracy((first - second)[of]) for name, of in member.items()},
         skipped,
     )
+
+
+def _pair_scores(
+    model: Scorer, prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any], skipped: dict[str, int]
+) -> NDArray[np.float64]:
+    """Scores (2, pairs) of the better and the worse replies; NaN for a pair that cannot be scored, which is counted."""
+    try:
+        scores = np.asarray(model.score([*prompts, *prompts], [*chosen, *rejected]))
+    except DataError as error:
+        if len(prompts) > 1:
+            pairs = zip(prompts, chosen, rejected, strict=True)
+            parts = [_pair_scores(model, [prompt], [good], [bad], skipped) for prompt, good, bad in pairs]
+            return np.concatenate(parts, axis=1)
+        reason = _reason(error)
+        skipped[reason] = skipped.get(reason, 0) + 1
+        return np.full((2, 1), np.nan)
+    if scores.ndim != 1:
+        raise UsageError("the model gives several scores a reply", fix="take one with SelectHead, or CombinedReward")
+    return scores.reshape(2, -1)
+
+
+def _reason(error: DataError) -> str:
+    return (error.why or error.what).strip()
 
 
 class SelectHead:

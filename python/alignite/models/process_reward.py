@@ -11,7 +11,7 @@ import torch
 
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import NumericsError, UsageError
-from alignite.models.reward import Text, encode_row, inference
+from alignite.models.reward import Text, encode_row, inference, positions_of
 from alignite.models.reward_files import load_reward_model
 from alignite.models.routing import hidden_states
 
@@ -97,8 +97,8 @@ class ProcessRewardModel:
             solutions: lists of steps, or texts whose lines that are not empty are the steps.
 
         Raises:
-            UsageError: there is not one solution for each prompt. DataError: a solution has no step, or two steps end
-                in one token. NumericsError: a probability is not finite.
+            UsageError: there is not one solution for each prompt. DataError: a solution has no step or is too long
+                for the model, or two steps end in one token. NumericsError: a probability is not finite.
         """
         if len(prompts) != len(solutions):
             raise UsageError(
@@ -111,7 +111,9 @@ class ProcessRewardModel:
                 steps = split_steps(solution) if isinstance(solution, str) else list(solution)
                 # Any rating will do: it marks the tokens that are read.
                 row = {"prompt": prompt, "completions": steps, "labels": [1] * len(steps)}
-                ids, labels = encode_row(self.tokenizer, row, "stepwise", f"solution {number}")
+                ids, labels = encode_row(
+                    self.tokenizer, row, "stepwise", f"solution {number}", positions_of(self.model)
+                )
                 flat = torch.from_numpy(ids.astype(np.int64)).to(device)
                 layout = np.array([[0, len(ids), -1]], dtype=np.int64)
                 hidden = hidden_states(self.model, flat, torch.arange(len(ids), device=device), layout)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Text = str | Sequence[Mapping[str, Any]]
 """A text or a list of messages."""
 
-# Longer than any reply: scoring never cuts, since a model without positions for a reply refuses it.
+# Longer than any reply, for models whose positions do not end.
 _UNBOUNDED = 1 << 30
 
 
@@ -52,31 +52,36 @@ class RewardModel:
     Args:
         model: a causal LM with a score head, of :func:`alignite.models.reward_files.load_reward_model`.
         tokenizer: the model's.
+        max_length: tokens of a prompt and a reply; as in training whole old turns leave a longer prompt, and no reply
+            is cut. Default: the model's positions.
         max_tokens: tokens in a forward pass; a prompt and one reply may be longer.
 
     Raises:
         UsageError: the model has no score head. TokenizerError: the tokenizer does not fit the model.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: ChatTokenizer, *, max_tokens: int = 8192) -> None:
+    def __init__(
+        self, model: nn.Module, tokenizer: ChatTokenizer, *, max_length: int | None = None, max_tokens: int = 8192
+    ) -> None:
         if getattr(model, "score", None) is None:
             raise UsageError("the model has no score head", fix="load it with load_reward_model")
         config = cast("Any", model).config
         vocabulary = cast("Any", model).get_input_embeddings().weight.shape[0]
         tokenizer.check_fits(vocabulary, config.to_dict())
         self.model, self.tokenizer, self.max_tokens = model, tokenizer, max_tokens
+        self.max_length = max_length or positions_of(model)
 
     @classmethod
     def from_folder(
-        cls, folder: str | Path, *, dtype: str = "float32", device: str = "cpu", max_tokens: int = 8192
+        cls, folder: str | Path, *, dtype: str = "float32", device: str = "cpu", **options: Any
     ) -> RewardModel:
-        """The model and the tokenizer of a folder, or of a hub id.
+        """The model and the tokenizer of a folder, or of a hub id, with the options of the class.
 
         Raises:
             ModelError, TokenizerError: as loading them does.
         """
         model = load_reward_model(folder, dtype=dtype, device=device)
-        return cls(model, ChatTokenizer.from_folder(folder), max_tokens=max_tokens)
+        return cls(model, ChatTokenizer.from_folder(folder), **options)
 
     def save(self, folder: str | Path) -> None:
         """Write model, gain, offset and tokenizer: :func:`alignite.models.reward_files.save_reward_model`."""
@@ -90,8 +95,8 @@ class RewardModel:
             completions: texts or lists of messages; an empty text is a reply that ends at once.
 
         Raises:
-            UsageError: there is not one completion for each prompt. DataError: a pair is no text and no messages.
-            ModelError: a pair is longer than the model has positions for. NumericsError: a score is not finite.
+            UsageError: there is not one completion for each prompt. DataError: a pair is no text and no messages, or
+            longer than ``max_length`` with its last turn alone. NumericsError: a score is not finite.
         """
         gain, offset = score_scale(self.model)
         scores: NDArray[np.float64] = self.raw_scores(prompts, completions) * np.array(gain) + np.array(offset)
@@ -167,7 +172,7 @@ class RewardModel:
             # What ends a reply stands behind any; an empty one is that alone, though no row to train on.
             empty = isinstance(completion, str) and not completion.strip()
             row = {"prompt": prompt, "completion": "." if empty else completion, "label": True}
-            ids, labels = encode_row(self.tokenizer, row, "unpaired", f"pair {number}")
+            ids, labels = encode_row(self.tokenizer, row, "unpaired", f"pair {number}", self.max_length)
             start = int(np.flatnonzero(labels >= 0)[0])
             reply = ids[start:].tolist() if not empty else ids[int(np.flatnonzero(labels >= 0)[-1]) :].tolist()
             group = groups.setdefault(tuple(ids[:start].tolist()), _Encoded(ids[:start].tolist()))
@@ -177,7 +182,7 @@ class RewardModel:
 
 
 def encode_row(
-    tokenizer: ChatTokenizer, row: Mapping[str, Any], form: str, where: str
+    tokenizer: ChatTokenizer, row: Mapping[str, Any], form: str, where: str, max_length: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Ids and labels of a row as training would have them.
 
@@ -185,7 +190,7 @@ def encode_row(
         DataError: the row cannot be read, or training would drop it.
     """
     config = PrepareConfig(
-        max_length=_UNBOUNDED, format=form, apply_chat_template=tokenizer.chat_template is not None, num_threads=1
+        max_length=max_length, format=form, apply_chat_template=tokenizer.chat_template is not None, num_threads=1
     )
     try:
         ids, labels, reason = tokenizer.preparer(config).encode(json.dumps(row).encode())
@@ -197,6 +202,12 @@ def encode_row(
     if reason is not None:
         raise DataError("a reply cannot be scored", where=where, why=reason, fix="leave it out")
     return ids, labels
+
+
+def positions_of(model: nn.Module) -> int:
+    """How many tokens a row may have."""
+    limit = getattr(cast("Any", model).config.get_text_config(), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else _UNBOUNDED
 
 
 def _parts(groups: Sequence[_Encoded], max_tokens: int) -> Iterator[list[_Encoded]]:

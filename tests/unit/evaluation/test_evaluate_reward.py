@@ -77,6 +77,24 @@ def test_a_chat_model_is_given_the_turns_of_a_transcript(tiny_model_folder: Path
     assert [turn["role"] for turn in seen[0]] == ["user", "assistant", "user"]
 
 
+def test_pairs_that_are_too_long_are_counted(tiny_model_folder: Path) -> None:
+    tokenizer = ChatTokenizer.from_folder(tiny_model_folder)
+    model = RewardModel(load_reward_model(tiny_model_folder), tokenizer, max_length=120)
+    talk = [{"role": role, "content": "x" * 40} for role in ("user", "assistant", "user")]
+    rows: list[dict[str, Any]] = [
+        {"prompt": "q", "chosen": "fine", "rejected": "bad"},
+        {"prompt": "q", "chosen": "long " * 40, "rejected": "bad"},
+        {"prompt": talk, "chosen": "fine", "rejected": "bad"},
+    ]
+    report = evaluate_reward(model, rows)
+    assert report.accuracy.pairs == 2
+    assert report.skipped == {"longer than max_length with its last turn alone": 1}
+    # Old turns leave the prompt, as in training.
+    assert model.score([talk], ["fine"]) == pytest.approx(model.score([talk[2:]], ["fine"]), abs=1e-6)
+    with pytest.raises(DataError, match="no pair can be scored"):
+        evaluate_reward(model, rows[1:2])
+
+
 @pytest.mark.parametrize(("right", "total"), [(0, 5), (3, 7), (70, 100), (9, 9)])
 def test_the_interval_is_wilsons(right: int, total: int) -> None:
     theirs = binomtest(right, total).proportion_ci(method="wilson")
