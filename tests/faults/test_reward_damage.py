@@ -152,3 +152,20 @@ def test_rows_that_compare_nothing_are_counted_or_told(tiny_model_folder: Path, 
     batch = lonely.feedback_batch([0, 1])
     output = RewardObjective().loss({"policy.score": torch.zeros(3, 1)}, batch)
     assert (output.terms["reward"].count, output.metrics["no_pair"]) == (0, (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "q", "completions": ["a", "b"], "labels": ["good", "bad"]}, "labels"),
+        ({"prompt": "q", "completions": ["a", "b"], "labels": [0.5, 1]}, "labels"),
+        ({"prompt": "q", "completions": ["a", "b"], "labels": [True]}, "labels"),
+        ({"prompt": "q", "completions": ["a", "b"], "scores": ["much", 1]}, "scores"),
+    ],
+)
+def test_labels_and_scores_of_the_wrong_type_name_the_row(
+    row: dict[str, object], message: str, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message) as error:
+        prepare([row], ChatTokenizer.from_folder(tiny_model_folder), PrepareConfig(), tmp_path / "p")
+    assert "row:1" in str(error.value)

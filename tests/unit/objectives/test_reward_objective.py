@@ -116,3 +116,43 @@ def test_each_reply_of_a_ranking_is_encoded_once(tiny_model_folder: Path, tmp_pa
     assert seen == [batch.num_tokens] == [prompt + sum(len(text) + 1 for text in rows[0]["completions"])]
     assert columns["policy.score"].shape == (4, 1)
     assert float(RewardObjective().loss(columns, batch).terms["reward"].count) == 1
+
+
+def test_the_language_model_term_is_that_of_the_chosen_replies(tiny_model_folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "chosen": "yes", "rejected": "no way"}, {"prompt": "p", "chosen": "a", "rejected": "b"}]
+    prepared = prepare(rows, ChatTokenizer.from_folder(tiny_model_folder), PrepareConfig(), tmp_path / "p")
+    batch = prepared.feedback_batch([0, 1])
+    model = load_reward_model(tiny_model_folder)
+    assert RewardObjective(lm_coefficient=0.0).columns == {"policy.score"}
+    objective = RewardObjective(lm_coefficient=0.5)
+    columns = compute_columns({"policy": model}, batch, objective.columns)
+    output = objective.loss(columns, batch)
+    chosen = torch.from_numpy(batch.roles == ReplyRole.CHOSEN)[batch.reply_of]
+    assert output.terms["lm"].count == float(chosen.sum()) == len("yes") + len("a") + 2
+    assert float(output.terms["lm"].sum.detach()) == pytest.approx(
+        -float(columns["policy.logp"][chosen].sum().detach())
+    )
+    plain = RewardObjective().loss(compute_columns({"policy": model}, batch, frozenset({"policy.score"})), batch)
+    assert float(output.terms["reward"].sum.detach()) == pytest.approx(
+        float(plain.terms["reward"].sum.detach()), abs=1e-6
+    )
+    assert "lm" not in plain.terms
+
+
+def test_training_orders_the_pairs(tiny_model_folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n}", "chosen": f"good {n * 7}", "rejected": f"bad {n * 5}"} for n in range(16)]
+    prepared = prepare(rows, ChatTokenizer.from_folder(tiny_model_folder), PrepareConfig(), tmp_path / "p")
+    model = load_reward_model(tiny_model_folder, seed=1)
+    objective = RewardObjective()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    shares, losses = [], []
+    for _ in range(25):
+        batch = prepared.feedback_batch(np.arange(16))
+        output = objective.loss(compute_columns({"policy": model}, batch, objective.columns), batch)
+        optimizer.zero_grad()
+        (output.terms["reward"].sum / output.terms["reward"].count).backward()
+        optimizer.step()
+        losses.append(float(output.terms["reward"].sum.detach()) / 16)
+        shares.append(output.metrics["accuracy"][0] / output.metrics["accuracy"][1])
+    assert losses[-1] < 0.2 < losses[0]
+    assert shares[-1] == 1.0
