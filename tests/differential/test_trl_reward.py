@@ -20,6 +20,8 @@ from alignite.models.reward_files import load_reward_model, save_reward_model
 from alignite.objectives.reward import RewardObjective
 from alignite.types import ReplyRole
 
+pytestmark = pytest.mark.slow
+
 BATCH, RATE, PAD, END = 3, 0.01, 0, 2
 
 

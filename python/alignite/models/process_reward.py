@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from alignite.data.prepared import split_windows
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import NumericsError, UsageError
 from alignite.models.reward import Text, encode_row, inference, positions_of
 from alignite.models.reward_files import load_reward_model
 from alignite.models.routing import hidden_states
+from alignite.types import NO_PARENT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +55,7 @@ class ProcessRewardModel:
         tokenizer: the model's.
         aggregation: see :func:`aggregate_steps`.
         neutral_is_good: whether a neutral step counts as right; of models with three classes.
+        max_tokens: tokens in a forward pass; one solution may be longer.
 
     Raises:
         UsageError: the model has no such head. TokenizerError: the tokenizer does not fit the model.
@@ -65,6 +68,7 @@ class ProcessRewardModel:
         *,
         aggregation: str = "product",
         neutral_is_good: bool = True,
+        max_tokens: int = 8192,
     ) -> None:
         head: Any = getattr(model, "score", None)
         if head is None or head.out_features not in (2, 3):
@@ -76,7 +80,7 @@ class ProcessRewardModel:
         vocabulary = cast("Any", model).get_input_embeddings().weight.shape[0]
         tokenizer.check_fits(vocabulary, cast("Any", model).config.to_dict())
         self.model, self.tokenizer = model, tokenizer
-        self.aggregation, self.neutral_is_good = aggregation, neutral_is_good
+        self.aggregation, self.neutral_is_good, self.max_tokens = aggregation, neutral_is_good, max_tokens
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, device: str = "cpu", **options: Any) -> ProcessRewardModel:
@@ -90,7 +94,7 @@ class ProcessRewardModel:
     def step_scores(
         self, prompts: Sequence[Text], solutions: Sequence[str | Sequence[str]]
     ) -> list[NDArray[np.float64]]:
-        """The probability that each step is right, float64 (steps,) a solution, in one forward pass a solution.
+        """The probability that each step is right, float64 (steps,) a solution, each encoded once.
 
         Args:
             prompts: the problems, texts or lists of messages.
@@ -104,30 +108,42 @@ class ProcessRewardModel:
             raise UsageError(
                 f"there are {len(prompts)} prompts and {len(solutions)} solutions", fix="give a prompt for each"
             )
-        found = []
-        device = next(self.model.parameters()).device
+        rows = []
+        for number, (prompt, solution) in enumerate(zip(prompts, solutions, strict=True)):
+            steps = split_steps(solution) if isinstance(solution, str) else list(solution)
+            # Any rating will do: it marks the tokens that are read.
+            row = {"prompt": prompt, "completions": steps, "labels": [1] * len(steps)}
+            rows.append(encode_row(self.tokenizer, row, "stepwise", f"solution {number}", positions_of(self.model)))
+        found: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
+        # Like lengths together, for models whose attention is padded.
+        order = np.argsort([len(ids) for ids, _ in rows], kind="stable")
         with inference(self.model):
-            for number, (prompt, solution) in enumerate(zip(prompts, solutions, strict=True)):
-                steps = split_steps(solution) if isinstance(solution, str) else list(solution)
-                # Any rating will do: it marks the tokens that are read.
-                row = {"prompt": prompt, "completions": steps, "labels": [1] * len(steps)}
-                ids, labels = encode_row(
-                    self.tokenizer, row, "stepwise", f"solution {number}", positions_of(self.model)
-                )
-                flat = torch.from_numpy(ids.astype(np.int64)).to(device)
-                layout = np.array([[0, len(ids), -1]], dtype=np.int64)
-                hidden = hidden_states(self.model, flat, torch.arange(len(ids), device=device), layout)
-                marked = torch.from_numpy(np.flatnonzero(labels >= 0)).to(device)
-                classes = cast("Any", self.model).score(hidden[marked]).double().softmax(1)
-                right = classes[:, 1:].sum(1) if self.neutral_is_good else classes[:, -1]
-                if not bool(right.isfinite().all()):
-                    raise NumericsError(
-                        "the probability of a step is not finite",
-                        where=f"solution {number}",
-                        fix="check the model's weights",
-                    )
-                found.append(right.cpu().numpy())
+            for part in split_windows(order, np.array([len(rows[n][0]) for n in order]), len(rows), self.max_tokens):
+                numbers = part.tolist()
+                right = self._right([rows[n] for n in numbers])
+                counts = [int((rows[n][1] >= 0).sum()) for n in numbers]
+                for number, values in zip(numbers, np.split(right, np.cumsum(counts)[:-1]), strict=True):
+                    if not np.isfinite(values).all():
+                        raise NumericsError(
+                            "the probability of a step is not finite",
+                            where=f"solution {number}",
+                            fix="check the model's weights",
+                        )
+                    found[number] = values
         return found
+
+    def _right(self, rows: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]]) -> NDArray[np.float64]:
+        """The probability that each marked step of these rows is right, float64 (steps of all,)."""
+        device = next(self.model.parameters()).device
+        lengths = np.array([len(ids) for ids, _ in rows], dtype=np.int64)
+        starts = np.cumsum(lengths) - lengths
+        layout = np.stack([starts, lengths, np.full(len(rows), NO_PARENT)], axis=1)
+        flat, labels = (torch.from_numpy(np.concatenate(column).astype(np.int64)) for column in zip(*rows, strict=True))
+        positions = torch.from_numpy(np.concatenate([np.arange(length) for length in lengths]))
+        hidden = hidden_states(self.model, flat.to(device), positions.to(device), layout)
+        classes = cast("Any", self.model).score(hidden[(labels >= 0).to(device)]).double().softmax(1)
+        right = classes[:, 1:].sum(1) if self.neutral_is_good else classes[:, -1]
+        return np.asarray(right.cpu().numpy())
 
     def score(self, prompts: Sequence[Text], completions: Sequence[str | Sequence[str]]) -> NDArray[np.float64]:
         """One score a solution, float64 (solutions,): the aggregation of :meth:`step_scores`, which raises the same."""

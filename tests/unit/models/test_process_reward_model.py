@@ -75,6 +75,19 @@ def test_step_scores_are_read_where_training_reads(
     assert scorer.score(["2+2*3?"], ["2*3 is 6\n2+6 is 9\nso 9"]) == pytest.approx([steps.prod()])
 
 
+def test_how_solutions_are_batched_changes_nothing(tokenizer: ChatTokenizer, tiny_model_folder: Path) -> None:
+    solutions = ["one\ntwo", "three", "four\nfive and six\nseven", "e\ni\ng\nh\nt"]
+    model = load_reward_model(tiny_model_folder, heads=2)
+    together = ProcessRewardModel(model, tokenizer).step_scores(["p"] * 4, solutions)
+    parts = ProcessRewardModel(model, tokenizer, max_tokens=60).step_scores(["p"] * 4, solutions)
+    for number, solution in enumerate(solutions):
+        (alone,) = ProcessRewardModel(model, tokenizer).step_scores(["p"], [solution])
+        assert len(alone) == len(solution.split("\n"))
+        assert together[number] == pytest.approx(alone, abs=1e-6)
+        assert parts[number] == pytest.approx(alone, abs=1e-6)
+    assert ProcessRewardModel(model, tokenizer).step_scores([], []) == []
+
+
 def test_neutral_counts_as_asked_with_three_classes(
     tokenizer: ChatTokenizer, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
