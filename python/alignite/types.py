@@ -164,6 +164,16 @@ class Role:
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
+class Scorer(Protocol):
+    """What scores replies by their text: a reward model here or behind HTTP, or several combined.
+
+    ``score`` gives float64 (replies,), or (replies, heads) from a model with several heads; higher is better. Prompts
+    and completions are texts, or lists of messages where the scorer takes them.
+    """
+
+    def score(self, prompts: Sequence[Any], completions: Sequence[Any]) -> NDArray[np.float64]: ...
+
+
 @dataclass(frozen=True)
 class Term:
     """One term of a loss over one micro-batch.

@@ -12,6 +12,7 @@ import torch
 from alignite.errors import UsageError
 from alignite.models.head import Head
 from alignite.models.routing import hidden_states
+from alignite.models.score_head import scaled_scores
 from alignite.types import IGNORE, PrepassObjective, Role
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def compute_columns(
     ``ROLE.is_top1`` (0 or 1) and ``ROLE.mean_logit`` (over the vocabulary, where the label is predicted), without one.
     The head runs at scored positions only.
 
-    Of models with a score head: ``ROLE.score``, (replies, heads), read at each reply's last token; and
-    ``ROLE.step_logits``, (scored, classes), read at the tokens that carry a rating.
+    Of models with a score head: ``ROLE.score``, (replies, heads), read at each reply's last token, with the config's
+    gain and offset; and ``ROLE.step_logits``, (scored, classes), read at the tokens that carry a rating.
 
     What the batch has in ``given`` is taken from there.
 
@@ -88,7 +89,7 @@ def _of_role(model: nn.Module, batch: Any, names: set[str], chunk_size: int) -> 
         score = cast("Any", model).score
         if "score" in names:
             ends = batch.segments[batch.replies, 0] + batch.segments[batch.replies, 1] - 1
-            columns["score"] = score(hidden[torch.from_numpy(ends).to(hidden.device)]).float()
+            columns["score"] = scaled_scores(model, score(hidden[torch.from_numpy(ends).to(hidden.device)]))
         if "step_logits" in names:
             columns["step_logits"] = score(hidden[scored]).float()
     return {name: columns[name] for name in names}

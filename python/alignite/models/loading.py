@@ -73,9 +73,20 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
         ModelError: no such folder, weights that are missing, unexpected, of another shape or not finite, or a
             model that needs code from its folder.
     """
+    path = checked_folder(folder)
+    model, info = read_weights(path, dtype)
+    check_weights(model, info, path)
+    return ready_model(model, device)
+
+
+def read_weights(path: Path, dtype: str) -> tuple[Any, dict[str, Any]]:
+    """The causal LM of a checked folder, and transformers' lists of keys that do not fit it.
+
+    Raises:
+        ModelError: transformers cannot make the model.
+    """
     from transformers import AutoModelForCausalLM
 
-    path = checked_folder(folder)
     attention.register()
     try:
         with quiet():
@@ -96,7 +107,11 @@ def load_model(folder: str | Path, dtype: str = "float32", device: str = "cpu") 
             why=f"{type(error).__name__}: {first[0] if first else 'no message'}",
             fix="check config.json and the .safetensors files; `alignite import-gguf` makes a folder from a GGUF file",
         ) from error
-    _check_weights(model, info, path)
+    return model, info
+
+
+def ready_model(model: Any, device: str) -> nn.Module:
+    """The model on its device, in evaluation mode, with our attention, linears and norms."""
     if attention.refusal(model) is None:
         model.set_attn_implementation(attention.NAME)
     use_fast_linears(model)
@@ -191,7 +206,12 @@ def _check_layers(path: Path) -> None:
         )
 
 
-def _check_weights(model: nn.Module, info: dict[str, Any], path: Path) -> None:
+def check_weights(model: nn.Module, info: dict[str, Any], path: Path) -> None:
+    """Refuse weights that are missing, unexpected, of another shape or not finite.
+
+    Raises:
+        ModelError: names them.
+    """
     faults = {
         "missing": sorted(info.get("missing_keys", ())),
         "unexpected": sorted(info.get("unexpected_keys", ())),
@@ -218,10 +238,17 @@ def _check_weights(model: nn.Module, info: dict[str, Any], path: Path) -> None:
             )
 
 
-def save_model(model: nn.Module, folder: str | Path, source_folder: str | Path | None = None) -> None:
+def save_model(
+    model: nn.Module,
+    folder: str | Path,
+    source_folder: str | Path | None = None,
+    *,
+    state_dict: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Write a transformers folder: config, safetensors, and the tokenizer's files of ``source_folder``.
 
     The folder appears whole or not at all when it is new; in a folder that exists each file is replaced whole.
+    ``state_dict`` is written instead of the model's own weights; of the model then only its class and config matter.
 
     Raises:
         ResourceError: the folder cannot be written.
@@ -242,7 +269,7 @@ def save_model(model: nn.Module, folder: str | Path, source_folder: str | Path |
     try:
         # Views that share one buffer (fused weights) are cut apart; tied weights stay tied.
         with quiet():
-            inner.save_pretrained(str(staging), state_dict=_own_storage(inner), safe_serialization=True)
+            inner.save_pretrained(str(staging), state_dict=state_dict or own_storage(inner), safe_serialization=True)
         if source_folder is not None:
             for name in TOKENIZER_FILES:
                 source = Path(source_folder) / name
@@ -264,7 +291,8 @@ def save_model(model: nn.Module, folder: str | Path, source_folder: str | Path |
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _own_storage(model: Any) -> dict[str, torch.Tensor]:
+def own_storage(model: Any) -> dict[str, torch.Tensor]:
+    """The model's state with fused weights cut apart, without what is tied to something else in it."""
     state = model.state_dict()
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     return {key: value if key in tied else value.clone() for key, value in state.items() if key not in tied}

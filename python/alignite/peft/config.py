@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -25,7 +25,6 @@ _OFF: dict[str, Any] = {
     "lora_bias": False,
     "lora_ga_config": None,
     "megatron_config": None,
-    "modules_to_save": None,
     "monteclora_config": None,
     "target_parameters": None,
     "trainable_token_indices": None,
@@ -60,6 +59,8 @@ class LoraConfig:
         exclude_modules: names that ``target_modules`` would match and that stay as they are.
         layers_to_transform: indices of layers to adapt; others stay as they are.
         rank_pattern, alpha_pattern: regular expressions of names with a rank or alpha of their own.
+        modules_to_save: names of linears that are trained whole, each as the adapter's own copy; names that the model
+            does not have are passed over, as PEFT does.
         bias: only "none".
         fan_in_fan_out: accepted for PEFT's sake; the module's type decides.
 
@@ -82,6 +83,7 @@ class LoraConfig:
     fan_in_fan_out: bool = False
     task_type: str | None = "CAUSAL_LM"
     base_model_name_or_path: str | None = None
+    modules_to_save: list[str] | None = None
 
     def __post_init__(self) -> None:
         ranks = {"r": self.r, **{f"rank_pattern[{key!r}]": value for key, value in self.rank_pattern.items()}}
@@ -100,6 +102,12 @@ class LoraConfig:
             self.target_modules = sorted(self.target_modules)
         if isinstance(self.exclude_modules, set | tuple):
             self.exclude_modules = sorted(self.exclude_modules)
+        if isinstance(self.modules_to_save, set | tuple):
+            self.modules_to_save = sorted(self.modules_to_save)
+        if self.modules_to_save is not None and not isinstance(self.modules_to_save, list):
+            raise AdapterError(
+                f"modules_to_save is {self.modules_to_save!r}", fix='give a list of names, such as ["score"]'
+            )
         if not self.target_modules:
             raise AdapterError("target_modules is empty", fix="name the linears to adapt, or use 'all-linear'")
         for pattern in (*self.rank_pattern, *self.alpha_pattern):
@@ -109,6 +117,11 @@ class LoraConfig:
                 raise AdapterError(
                     f"pattern {pattern!r} is not a regular expression", why=str(error), fix="name modules or escape it"
                 ) from error
+
+    def for_scores(self) -> LoraConfig:
+        """The same for a model with a score head, which PEFT calls SEQ_CLS: ``score`` is trained whole."""
+        saved = [*(self.modules_to_save or ()), "score"]
+        return replace(self, task_type="SEQ_CLS", modules_to_save=list(dict.fromkeys(saved)))
 
     @property
     def wants_all_linear(self) -> bool:

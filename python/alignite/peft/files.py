@@ -16,7 +16,7 @@ from alignite.data.hub_access import HubName
 from alignite.errors import AdapterError
 from alignite.files import write_file
 from alignite.peft.config import LoraConfig
-from alignite.peft.lora import LoraAdapter, seat_lora, target_names
+from alignite.peft.lora import LoraAdapter, SavedLinear, saved_names, seat_copy, seat_lora, target_names
 from alignite.peft.seat import Seat, adapter_parameters, leave_seat, seats, set_active, state_of, weight_of
 
 CONFIG_FILE = "adapter_config.json"
@@ -44,7 +44,10 @@ def save_adapter(
     """
     target = Path(folder) if name == "default" else Path(folder) / name
     fields = (config or _config_of(model, name)).to_mapping()
-    fields["target_modules"] = _shortest_names(model, list(seats(model, name)))
+    low_rank, saved = _by_kind(model, name)
+    fields["target_modules"] = _shortest_names(model, list(low_rank))
+    if saved and not fields.get("modules_to_save"):
+        fields["modules_to_save"] = saved
     fields["inference_mode"] = True
     if base_model_name_or_path is not None:
         hub = None if Path(base_model_name_or_path).exists() else HubName.parse(base_model_name_or_path)
@@ -58,10 +61,15 @@ def save_adapter(
     write_file(target / CONFIG_FILE, json.dumps(fields, indent=2, sort_keys=True))
 
 
+def _by_kind(model: nn.Module, name: str) -> tuple[dict[str, LoraAdapter], list[str]]:
+    """The LoRA updates of an adapter by their linears' names, and the names of the linears that it has copies of."""
+    adapters = {path: cast("Seat", module).adapters[name] for path, module in seats(model, name).items()}
+    saved = [path for path, adapter in adapters.items() if isinstance(adapter, SavedLinear)]
+    return {path: cast("LoraAdapter", a) for path, a in adapters.items() if path not in saved}, saved
+
+
 def _config_of(model: nn.Module, name: str) -> LoraConfig:
-    adapters = {
-        path: cast("LoraAdapter", cast("Seat", module).adapters[name]) for path, module in seats(model, name).items()
-    }
+    adapters, saved = _by_kind(model, name)
     first = next(iter(adapters.values()))
     rank = first.lora_A.weight.shape[0]
     ranks = {path: adapter.lora_A.weight.shape[0] for path, adapter in adapters.items()}
@@ -73,6 +81,8 @@ def _config_of(model: nn.Module, name: str) -> LoraConfig:
         lora_dropout=first.dropout,
         rank_pattern={path: value for path, value in ranks.items() if value != rank},
         alpha_pattern={path: value for path, value in alphas.items() if value != alpha},
+        modules_to_save=saved or None,
+        task_type="SEQ_CLS" if "score" in saved else "CAUSAL_LM",
     )
 
 
@@ -110,6 +120,9 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str = "default", *,
         for target in target_names(model, config):
             adapter = seat_lora(model, target, config, name)
             adapter.to(weight_of(model.get_submodule(target)).device)
+            seated.append(target)
+        for target in saved_names(model, config):
+            seat_copy(model, target, name)
             seated.append(target)
         fill_adapter(adapter_parameters(model, name), tensors, path / WEIGHTS_FILE)
     except AdapterError as error:

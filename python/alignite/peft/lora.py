@@ -77,6 +77,26 @@ class LoraAdapter(AdapterModule):
         return y + scale * (x @ a.to(x.dtype).T @ b.to(x.dtype).T)
 
 
+class SavedLinear(AdapterModule):
+    """An adapter's own copy of a linear, used instead of it while the adapter is active: PEFT's ``modules_to_save``."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__()
+        weight = weight_of(base)
+        self.weight = nn.Parameter(weight.detach().clone())
+        bias = cast("Tensor | None", base.bias)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        # A tuple, so that the base does not become a child of its own child.
+        self._base = (base,)
+
+    def post(self, x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+    def weight_delta(self) -> Tensor | None:
+        """What merging adds; None where a bias would be left behind."""
+        return None if self.bias is not None else self.weight.float() - weight_of(self._base[0]).float()
+
+
 class FusedLinear:
     """Mixed into seated linears: base and low-rank updates in one autograd node."""
 
@@ -163,6 +183,8 @@ def target_names(model: nn.Module, config: LoraConfig) -> list[str]:
                     f"target_modules has {target!r}, which no linear of the model is called",
                     fix=f"did you mean {', '.join(near)}?" if near else f"linears here end in: {', '.join(endings)}",
                 )
+    apart = saved_names(model, config)
+    chosen = [name for name in chosen if name not in apart]
     chosen = [name for name in chosen if not (config.exclude_modules and _matches(name, config.exclude_modules))]
     chosen = [name for name in chosen if _in_layers(name, config)]
     if not chosen:
@@ -180,6 +202,25 @@ def target_names(model: nn.Module, config: LoraConfig) -> list[str]:
                 fix="leave the vocabulary head out of target_modules",
             )
     return chosen
+
+
+def saved_names(model: nn.Module, config: LoraConfig) -> list[str]:
+    """Names of the linears that ``modules_to_save`` names, in the model's order.
+
+    Raises:
+        AdapterError: it names something that is no linear, or the vocabulary head.
+    """
+    wanted = config.modules_to_save or []
+    found = [(name, module) for name, module in model.named_modules() if name and _matches(name, wanted)]
+    head = cast("Any", model).get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    for name, module in found:
+        if not isinstance(module, nn.Linear) or module is head:
+            raise AdapterError(
+                f"modules_to_save names {name}, a {type(module).__name__}",
+                why="the adapter carries copies of linears, not of the vocabulary head",
+                fix="leave it out of modules_to_save, or train all weights",
+            )
+    return [name for name, _ in found]
 
 
 def _matches(name: str, wanted: str | Iterable[str]) -> bool:
@@ -223,7 +264,8 @@ def apply_adapter(model: nn.Module, config: Any, name: str = "default", seed: in
     """
     config = LoraConfig.from_any(config)
     names = target_names(model, config)
-    for path in names:
+    saved = saved_names(model, config)
+    for path in (*names, *saved):
         check_name(model.get_submodule(path), name)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -234,6 +276,9 @@ def apply_adapter(model: nn.Module, config: Any, name: str = "default", seed: in
         adapter.reset(config.init_lora_weights, generator)
         adapter.to(weight_of(model.get_submodule(path)).device)
         trainable += [f"{path}.adapters.{name}.{key}" for key, _ in adapter.named_parameters()]
+    for path in saved:
+        copy = seat_copy(model, path, name)
+        trainable += [f"{path}.adapters.{name}.{key}" for key, _ in copy.named_parameters()]
     set_active(model, (name,))
     return trainable
 
@@ -246,3 +291,12 @@ def seat_lora(model: nn.Module, path: str, config: LoraConfig, name: str) -> Lor
     adapter.train(module.training)
     take_seat(model, module, name, adapter)
     return adapter
+
+
+def seat_copy(model: nn.Module, path: str, name: str) -> SavedLinear:
+    """The adapter's own copy of the linear at ``path``, equal to it."""
+    module = model.get_submodule(path)
+    copy = SavedLinear(module)
+    copy.train(module.training)
+    take_seat(model, module, name, copy)
+    return copy
