@@ -47,8 +47,12 @@ def parse(
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with options; the command line wins")
     parser.add_argument("--json", action="store_true", help="print one JSON result on stdout")
+    shown: set[str] = set()
+    # A method's own default of a shared option stands with that option.
     for owner in reversed(config.__mro__):
-        own = [item for item in fields(config) if item.name in inspect.get_annotations(owner)]
+        names = inspect.get_annotations(owner).keys() - shown
+        own = [item for item in fields(config) if item.name in names]
+        shown |= names
         if own and hasattr(owner, "__dataclass_fields__"):
             group = parser.add_argument_group(_title(owner))
             for item in own:
