@@ -18,7 +18,7 @@ FORMS = ("p", "n", "pn", "np")
 
 @dataclass(frozen=True, kw_only=True)
 class ChainOfHindsight:
-    """Turns preference and ranked rows into rows of messages for supervised fine-tuning, whose answers alone are scored.
+    """Turns preference and ranked rows into rows of messages for supervised fine-tuning, their answers alone scored.
 
     The forms of a row, with its good answer p and its bad answer n: ``p`` and ``n``, one answer after its marker;
     ``pn`` and ``np``, both in one conversation, so that the second is written with the first in view. A marker ends
@@ -67,7 +67,8 @@ class ChainOfHindsight:
         ]
 
     def _messages(self, prompt: Any, form: str, answers: Mapping[str, str]) -> list[dict[str, Any]]:
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(one) for one in prompt]
+        given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        messages: list[dict[str, Any]] = [dict(one) for one in given]
         if not messages or messages[-1]["role"] != "user":
             raise DataError(
                 "a prompt does not end with a user message",

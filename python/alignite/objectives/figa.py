@@ -72,7 +72,7 @@ class FIGAObjective(WithoutState):
     w_t = 1 for tokens of the revision (the chosen reply) that the edit script inserts or puts in place of others, and
     for its last token, which ends it; w_t = negative_weight for tokens of the original (the rejected reply) that it
     deletes or replaces, but only while lower_threshold <= -log pi(y_t) <= threshold: what the model would not say need
-    not be unlearnt; 0 for all others. The weights of the whole update are found in a pre-pass under the policy as it is.
+    not be unlearnt; 0 for all others. A pre-pass finds the weights of the whole update, under the policy as it is.
 
     Args:
         negative_weight: at most 0.

@@ -14,6 +14,7 @@ from alignite.objectives.ranking import POLICY, WithoutState, as_tensor, best_sh
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -78,8 +79,6 @@ class StableAlignmentObjective(WithoutState):
         terms = {"best": Term(best, counts["best"]), "contrast": Term(contrast, counts["contrast"], self.ratio)}
         return LossOutput(terms, ranking_metrics(means, preference_pairs(batch), columns, batch))
 
-    def margins(
-        self, best: float, others: np.ndarray[tuple[int], np.dtype[np.float64]]
-    ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def margins(self, best: float, others: NDArray[np.float64]) -> NDArray[np.float64]:
         """m_i of replies rated ``others`` beside one that is rated ``best``."""
         return self.margin * (best - others) / self.rating_scale
