@@ -65,7 +65,7 @@ class InstructionContrastObjective(WithoutState):
     ) -> list[dict[str, Tensor]]:
         """``contrast.slope`` and ``contrast.value`` of each micro-batch."""
         sums = [
-            reply_sums(found["policy.logp"], batch).double().cpu().numpy()
+            reply_sums(found["policy.logp"].detach(), batch).double().cpu().numpy()
             for found, batch in zip(columns, batches, strict=True)
         ]
         names = [_names(batch) for batch in batches]
