@@ -10,9 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignite.config import SFTConfig
+    from alignite.config import DPOConfig, KTOConfig, PRMConfig, RewardConfig, RRHFConfig, SFTConfig, SLiCConfig
     from alignite.errors import AligniteError
     from alignite.peft import LoraConfig
+    from alignite.trainers.methods import DPOTrainer, KTOTrainer, RRHFTrainer, SLiCTrainer
+    from alignite.trainers.preference import PreferenceTrainer
+    from alignite.trainers.reward import PRMTrainer, RewardTrainer
     from alignite.trainers.sft import SFTTrainer
     from alignite.types import Callback, RunState
 
@@ -21,14 +24,48 @@ __version__ = "0.1.0"
 _HOMES = {
     "AligniteError": "alignite.errors",
     "Callback": "alignite.types",
+    "DPOConfig": "alignite.config",
+    "DPOTrainer": "alignite.trainers.methods",
+    "KTOConfig": "alignite.config",
+    "KTOTrainer": "alignite.trainers.methods",
     "LoraConfig": "alignite.peft",
+    "PRMConfig": "alignite.config",
+    "PRMTrainer": "alignite.trainers.reward",
+    "PreferenceTrainer": "alignite.trainers.preference",
+    "RRHFConfig": "alignite.config",
+    "RRHFTrainer": "alignite.trainers.methods",
+    "RewardConfig": "alignite.config",
+    "RewardTrainer": "alignite.trainers.reward",
     "RunState": "alignite.types",
     "SFTConfig": "alignite.config",
     "SFTTrainer": "alignite.trainers.sft",
+    "SLiCConfig": "alignite.config",
+    "SLiCTrainer": "alignite.trainers.methods",
 }
-_ROOMS = ("config", "data", "errors", "objectives", "peft", "types")
+_ROOMS = ("config", "data", "errors", "feedback", "objectives", "peft", "types")
 
-__all__ = ["AligniteError", "Callback", "LoraConfig", "RunState", "SFTConfig", "SFTTrainer", "__version__"]
+__all__ = [
+    "AligniteError",
+    "Callback",
+    "DPOConfig",
+    "DPOTrainer",
+    "KTOConfig",
+    "KTOTrainer",
+    "LoraConfig",
+    "PRMConfig",
+    "PRMTrainer",
+    "PreferenceTrainer",
+    "RRHFConfig",
+    "RRHFTrainer",
+    "RewardConfig",
+    "RewardTrainer",
+    "RunState",
+    "SFTConfig",
+    "SFTTrainer",
+    "SLiCConfig",
+    "SLiCTrainer",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

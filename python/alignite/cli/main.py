@@ -15,8 +15,12 @@ from alignite.errors import AligniteError, ResourceError, UsageError
 
 COMMANDS = {
     "sft": "fine-tune a model on conversations",
+    "reward": "train a reward model on pairs and rankings",
+    "prm": "train a process reward model on rated steps",
     "dpo": "train on pairs and rankings by direct preference optimization",
-    "preference": "train on preferences by any objective: dpo, simpo, orpo, cpo, kto, ...",
+    "rrhf": "train on rankings: rank by mean log-probability, imitate the best",
+    "slic": "train on pairs and rankings by SLiC-HF",
+    "preference": "train on preferences by any objective: dpo, simpo, orpo, cpo, kto, rrhf, slic, ...",
     "prepare": "turn data sets of any format into packed token windows",
     "export": "write a prepared set as Parquet or for Megatron",
     "preview": "show what a model would be trained on, token by token",

@@ -126,3 +126,102 @@ class KTOConfig(ReferenceOptions):
     beta: float = option(default=0.1, help="strength of the reference")
     desirable_weight: float = option(default=1.0, help="weight of good replies")
     undesirable_weight: float = option(default=1.0, help="weight of bad replies")
+
+
+@config_class
+class RRHFConfig(PreferenceConfig):
+    """RRHF on rankings; see :class:`alignite.objectives.RRHFObjective`."""
+
+    length_penalty: float = option(default=1.0, help="a reply's score is its log-probability over its length to this")
+    rrhf_weight: float = option(default=1.0, help="weight of the ranking term")
+    sft: str = option(default="sum", help="the best reply's imitation, over its tokens", choices=("sum", "mean"))
+    mode: str = option(
+        default="paper", help="the paper's form, or what the authors' code computes", choices=("paper", "reference")
+    )
+    padded_width: int | None = option(
+        default=None, help="padded width in reference mode; default: found from the replies"
+    )
+
+
+@config_class
+class SLiCConfig(ReferenceOptions):
+    """SLiC-HF on pairs and rankings; see :class:`alignite.objectives.SLiCObjective`."""
+
+    delta: float = option(default=1.0, help="margin by which the better reply is to be likelier")
+    lam: float = option(default=0.5, help="weight of the regularizer")
+    kind: str = option(default="rank", help="calibration", choices=("rank", "margin", "list", "reward"))
+    reg: str = option(
+        default="ce",
+        help="regularizer: imitation of the best reply, or divergence from a reference",
+        choices=("ce", "kl"),
+    )
+
+
+@config_class
+class QuarkConfig(ReferenceOptions):
+    """Quark on replies under reward markers; see :class:`alignite.objectives.QuarkObjective`."""
+
+    kl_coef: float = option(default=0.05, help="weight of the divergence from the reference; 0 needs none")
+
+
+@config_class
+class FIGAConfig(PreferenceConfig):
+    """FIGA on originals and their revisions; see :class:`alignite.objectives.FIGAObjective`."""
+
+    negative_weight: float = option(default=-0.5, help="weight of the original's tokens that the revision drops")
+    threshold: float = option(default=0.6, help="such a token counts when its loss is at most this (nats)")
+    lower_threshold: float = option(default=0.0, help="and at least this")
+
+
+@config_class
+class ContrastConfig(PreferenceConfig):
+    """Contrast of instructions; see :class:`alignite.objectives.InstructionContrastObjective`."""
+
+    contrast_weight: float = option(default=1.0, help="weight of the contrastive term")
+
+
+@config_class
+class StableAlignmentConfig(PreferenceConfig):
+    """Stable alignment on rated replies; see :class:`alignite.objectives.StableAlignmentObjective`."""
+
+    ratio: float = option(default=0.2, help="weight of the contrastive term")
+    margin: float = option(default=10.0, help="margin for the whole rating scale")
+    rating_scale: float = option(default=7.0, help="the highest rating")
+    max_flow: bool = option(default=False, help="take the worst contrast of a prompt instead of the mean")
+
+
+@config_class
+class RewardConfig(PreferenceConfig):
+    """Reward models on pairs and rankings; see :class:`alignite.objectives.RewardObjective`."""
+
+    learning_rate: float = option(default=1e-4, help="peak learning rate")
+    loss_type: str = option(
+        default="bradley_terry",
+        help="loss of a prompt's replies: all its pairs, or the likelihood of their order",
+        choices=("bradley_terry", "plackett_luce"),
+    )
+    margin: str = option(
+        default="column",
+        help="how a row's margin is read: as it stands, not at all, or as LLaMA-2's degrees 0 to 3",
+        choices=("column", "none", "llama2_small", "llama2_large"),
+    )
+    label_smoothing: float = option(default=0.0, help="probability that a label is wrong")
+    center_rewards_coefficient: float = option(default=0.0, help="weight of the squared sum of a pair's rewards")
+    lm_coefficient: float = option(default=0.0, help="weight of the best replies' language-model loss")
+    num_heads: int = option(default=1, help="rewards that the model gives, one a criterion")
+
+    def validate(self) -> None:
+        super().validate()
+        check_bound("num_heads", self.num_heads, 1, True)
+
+
+@config_class
+class PRMConfig(PreferenceConfig):
+    """Process reward models on rated steps; see :class:`alignite.objectives.ProcessRewardObjective`."""
+
+    learning_rate: float = option(default=1e-5, help="peak learning rate")
+    num_classes: int = option(default=2, help="2: bad and good; 3: neutral, too")
+    neutral: str = option(
+        default="good", help="what a neutral step counts as with 2 classes", choices=("good", "bad", "ignore")
+    )
+    train_on_last_step_only: bool = option(default=False, help="learn from each solution's last step only")

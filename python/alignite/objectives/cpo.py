@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alignite.errors import ConfigError
 from alignite.objectives.pieces import ReplyPairs, pair_count, pair_metrics, preference_pairs, reply_lengths
+from alignite.objectives.ranking import WithoutState
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 CPO_LOSSES = ("sigmoid", "hinge", "ipo")
 
 
-@dataclass(frozen=True)
-class CPOObjective:
+@dataclass(frozen=True, kw_only=True)
+class CPOObjective(WithoutState):
     """A loss of beta (log pi(y_w|x) - log pi(y_l|x)), plus cpo_alpha times the chosen replies' mean NLL a token.
 
     The loss is averaged over a prompt's pairs, then over prompts: ``sigmoid`` -(1 - e) log s(z) - e log s(-z),
@@ -79,9 +80,3 @@ class CPOObjective:
             "nll": Term(-pairs.sums[best].sum(), counts["nll"], self.cpo_alpha),
         }
         return LossOutput(terms, pair_metrics(pairs, self.beta * pairs.sums, columns, batch))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        return

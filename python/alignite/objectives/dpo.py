@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from alignite.objectives.pieces import (
     reply_lengths,
     reply_sums,
 )
+from alignite.objectives.ranking import WithoutState
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 _SFT = "sft"
 
 
-@dataclass(frozen=True)
-class DPOObjective:
+@dataclass(frozen=True, kw_only=True)
+class DPOObjective(WithoutState):
     """The mean over prompts of the mean over a prompt's pairs (w, l) of a loss of
 
         r_w - r_l,   r_y = log pi(y|x) - log pi_ref(y|x), summed over the reply's scored tokens.
@@ -130,9 +131,3 @@ class DPOObjective:
     def _sft_count(self, batch: FeedbackBatch) -> float:
         best = np.unique(preference_pairs(batch).chosen)
         return float(reply_lengths(batch)[best.tolist()].double().sum())
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        return

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from alignite.errors import ConfigError
 from alignite.objectives.pieces import reply_sums
+from alignite.objectives.ranking import WithoutState
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 _Z0 = "kto.z0"
 
 
-@dataclass(frozen=True)
-class KTOObjective:
+@dataclass(frozen=True, kw_only=True)
+class KTOObjective(WithoutState):
     """The mean over replies of w (1 - s(beta (r - z0))) for good ones, w (1 - s(beta (z0 - r))) for bad ones.
 
     r = log pi(y|x) - log pi_ref(y|x), summed over the reply's scored tokens. z0 is the same of each prompt with the
@@ -96,9 +97,3 @@ class KTOObjective:
             metrics[f"logps/{name}"] = (float(policy[of].detach().sum()), count)
             metrics[f"logits/{name}"] = (float(columns["policy.mean_logit"][tokens].sum()), float(tokens.sum()))
         return LossOutput({"kto": Term(losses.sum(), float(batch.num_replies))}, metrics)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        return

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alignite.errors import ConfigError
 from alignite.objectives.pieces import ReplyPairs, pair_count, pair_metrics
+from alignite.objectives.ranking import WithoutState
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
-class ORPOObjective:
+@dataclass(frozen=True, kw_only=True)
+class ORPOObjective(WithoutState):
     """The mean over prompts of the mean over a prompt's pairs of -a_w - beta log s(log odds_w - log odds_l).
 
     a_y is the mean log-probability of a reply's scored tokens and odds_y = exp a_y / (1 - exp a_y).
@@ -63,9 +64,3 @@ class ORPOObjective:
         metrics["log_odds_ratio"] = (float(logsigmoid(ratio).detach().sum()), count)
         metrics["log_odds_chosen"] = (float(ratio.detach().sum()), count)
         return LossOutput(terms, metrics)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        return

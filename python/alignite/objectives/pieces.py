@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from alignite.types import IGNORE, FeedbackBatch, ReplyRole
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from alignite.types import Objective
 
 
 def reply_sums(values: Tensor, batch: FeedbackBatch) -> Tensor:
@@ -145,3 +147,19 @@ def pair_metrics(
         found[f"logps/{name}"] = (float(policy[side].sum()), count)
         found[f"logits/{name}"] = (float(columns["policy.mean_logit"][tokens].sum()), float(tokens.sum()))
     return found
+
+
+def sequence_loss(objective: Objective, columns: Mapping[str, Tensor], batch: Any) -> Tensor:
+    """The loss of a batch that is an update of its own, a scalar with a graph, for a loop that is not alignite's.
+
+    Each term's sum is divided by its count over the batch, as alignite's loop divides it by its count over the
+    update; with several batches to a step, sum the counts first instead. Columns come from
+    :func:`alignite.models.columns.compute_columns`; an objective with a pre-pass takes the batch that
+    :func:`alignite.models.columns.prepass` gives.
+    """
+    terms = objective.loss(columns, batch).terms
+    parts = [term.sum * (term.weight / max(term.count, 1.0)) for term in terms.values()]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

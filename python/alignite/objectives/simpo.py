@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alignite.errors import ConfigError
 from alignite.objectives.pieces import ReplyPairs, pair_count, pair_metrics
+from alignite.objectives.ranking import WithoutState
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
-class SimPOObjective:
+@dataclass(frozen=True, kw_only=True)
+class SimPOObjective(WithoutState):
     """The mean over prompts of the mean over a prompt's pairs of -log s(beta (a_w - a_l) - gamma).
 
     a_y is the mean log-probability of a reply's scored tokens; beta a_y are the rewards of the metrics.
@@ -54,9 +55,3 @@ class SimPOObjective:
         z = self.beta * pairs.difference(pairs.means) - self.simpo_gamma
         term = Term(-(logsigmoid(z) * pairs.shares).sum(), pair_count(batch))
         return LossOutput({"simpo": term}, pair_metrics(pairs, self.beta * pairs.means, columns, batch))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        return

@@ -56,6 +56,9 @@ class Trainer:
         callbacks: what watches the run besides its own records and ``trackers``.
     """
 
+    answers = True
+    """Whether the model writes texts, so that a run shows some from before and after."""
+
     def __init__(
         self,
         model: str | Path | nn.Module | None,
@@ -151,7 +154,8 @@ class Trainer:
             leaves = record.Record(self.run_dir, self.args, self.tokenizer, train, held_out)
             if saved is None:
                 self._write_config()
-                leaves.samples("before", 0, model)
+                if self.answers:
+                    leaves.samples("before", 0, model)
             loop = self._loop(model, train, held_out, config)
             if saved is not None and self.args.resume != "auto" and first and saved.folder.parent == self.run_dir:
                 for name in checkpoint.set_aside(self.run_dir, saved.step):
@@ -160,7 +164,7 @@ class Trainer:
             try:
                 result = loop.run(saved)
                 step = self._settle_weights(result)
-                if not result.was_finished:
+                if self.answers and not result.was_finished:
                     leaves.samples("after", step, model)
                 # Also when the run was finished: it may have been killed before it came here.
                 self._write_config()
@@ -270,12 +274,20 @@ class Trainer:
         distributed.barrier()
         return PreparedSet(folder)
 
+    def _open(self, device: str) -> nn.Module:
+        """The model as it is before training."""
+        if self._given_model is not None:
+            return self._given_model
+        return load_model(cast("Path", self.model_folder), self.args.dtype, device)
+
+    def _read_weights(self, folder: Path) -> nn.Module:
+        """The model that :meth:`_save_weights` wrote, all weights."""
+        return load_model(folder, self.args.dtype)
+
     def _load(self, device: torch.device) -> nn.Module:
         if self.model is not None:
             return self.model
-        model = self._given_model
-        if model is None:
-            model = load_model(cast("Path", self.model_folder), self.args.dtype, str(device))
+        model = self._open(str(device))
         config = cast("Any", model).config
         rows = cast("Any", model).get_input_embeddings().weight.shape[0]
         self.tokenizer.check_fits(rows, config.to_dict())
@@ -309,7 +321,7 @@ class Trainer:
             fill_adapter(adapter_parameters(model), checkpoint.load_weights(folder), folder)
             return
         # transformers wrote them, under names that may not be those in memory, so transformers reads them.
-        saved = load_model(folder, self.args.dtype).state_dict()
+        saved = self._read_weights(folder).state_dict()
         found = model.state_dict()
         if {name: value.shape for name, value in saved.items()} != {name: value.shape for name, value in found.items()}:
             names = sorted(set(saved) ^ set(found))

@@ -1,53 +1,42 @@
-"""The methods of learning from preferences, by the name that ``alignite preference --objective`` takes."""
+"""The trainers of learning from preferences, one a method: each only picks its objective and its records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignite.config import CPOConfig, DPOConfig, KTOConfig, ORPOConfig, PreferenceConfig, SimPOConfig
-from alignite.objectives.cpo import CPOObjective
-from alignite.objectives.dpo import DPOObjective
-from alignite.objectives.kto import KTOObjective
-from alignite.objectives.orpo import ORPOObjective
-from alignite.objectives.simpo import SimPOObjective
-from alignite.trainers.preference import PAIRED, PreferenceTrainer
+from alignite import config as configs
+from alignite.config import PreferenceConfig
+from alignite.objectives.registry import METHODS
+from alignite.trainers.preference import PreferenceTrainer
 
 if TYPE_CHECKING:
     from torch import nn
 
     from alignite.types import Objective
 
-
-@dataclass(frozen=True)
-class Method:
-    """A method.
-
-    Args:
-        config: its config class. ``objective``: what makes its objective of the config's options.
-        kinds: the records that it takes.
-    """
-
-    config: type[PreferenceConfig]
-    objective: Callable[..., Objective]
-    kinds: tuple[str, ...] = PAIRED
-
-
-METHODS = {
-    "dpo": Method(DPOConfig, DPOObjective),
-    "simpo": Method(SimPOConfig, SimPOObjective),
-    "orpo": Method(ORPOConfig, ORPOObjective),
-    "cpo": Method(CPOConfig, CPOObjective),
-    "kto": Method(KTOConfig, KTOObjective, ("unpaired",)),
+CONFIGS: dict[str, type[PreferenceConfig]] = {
+    "dpo": configs.DPOConfig,
+    "simpo": configs.SimPOConfig,
+    "orpo": configs.ORPOConfig,
+    "cpo": configs.CPOConfig,
+    "kto": configs.KTOConfig,
+    "rrhf": configs.RRHFConfig,
+    "slic": configs.SLiCConfig,
+    "quark": configs.QuarkConfig,
+    "figa": configs.FIGAConfig,
+    "contrast": configs.ContrastConfig,
+    "stable_alignment": configs.StableAlignmentConfig,
 }
+"""The config class of each method of :data:`alignite.objectives.registry.METHODS`."""
 
 
-def make_objective(method: Method, config: PreferenceConfig) -> Objective:
-    """The method's objective with the config's values; a field of the one is an option of the other."""
-    known: Any = method.objective
-    return method.objective(**{item.name: getattr(config, item.name) for item in fields(known)})
+def make_objective(method: str, config: PreferenceConfig) -> Objective:
+    """The method's objective with the config's values: a field of the one is an option of the other."""
+    kind: Any = METHODS[method].objective
+    objective: Objective = kind(**{item.name: getattr(config, item.name) for item in fields(kind)})
+    return objective
 
 
 class MethodTrainer(PreferenceTrainer):
@@ -63,12 +52,11 @@ class MethodTrainer(PreferenceTrainer):
         *given: Any,
         **options: Any,
     ) -> None:
-        method = METHODS[self.method]
-        config = args if args is not None else method.config()
+        config = args if args is not None else CONFIGS[self.method]()
         # The config's own checks come first: they name options, the objective's name arguments.
         config.validate()
-        objective = make_objective(method, config)
-        super().__init__(model, ref_model, config, *given, objective=objective, kinds=method.kinds, **options)
+        objective, kinds = make_objective(self.method, config), METHODS[self.method].kinds
+        super().__init__(model, ref_model, config, *given, objective=objective, kinds=kinds, **options)
 
 
 class DPOTrainer(MethodTrainer):
@@ -89,8 +77,26 @@ class KTOTrainer(MethodTrainer):
     method = "kto"
 
 
+class RRHFTrainer(MethodTrainer):
+    """RRHF on rows with ``prompt``, ``completions`` and ``scores``.
+
+    Args and errors as in :class:`alignite.trainers.preference.PreferenceTrainer`.
+    """
+
+    method = "rrhf"
+
+
+class SLiCTrainer(MethodTrainer):
+    """SLiC-HF on pairs and rankings.
+
+    Args and errors as in :class:`alignite.trainers.preference.PreferenceTrainer`.
+    """
+
+    method = "slic"
+
+
 def trainer_of(method: str, config: PreferenceConfig) -> PreferenceTrainer:
-    """The trainer of a method by its name in :data:`METHODS`."""
-    kind = type(f"{method.upper()}Trainer", (MethodTrainer,), {"method": method})
+    """The trainer of a method of :data:`CONFIGS` by its name."""
+    kind = type("Trainer", (MethodTrainer,), {"method": method})
     trainer: PreferenceTrainer = kind(args=config)
     return trainer

@@ -1,0 +1,190 @@
+"""Contrast of instructions: an output must be likelier under its own instruction than under the others."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignite.config.options import check_bound
+from alignite.errors import UsageError
+from alignite.objectives.pieces import reply_lengths, reply_sums
+from alignite.objectives.ranking import POLICY, WithoutState, as_tensor, best_shares
+from alignite.types import FeedbackBatch, LossOutput, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SLOPE, VALUE = "contrast.slope", "contrast.value"
+"""The columns that the pre-pass gives, (replies,): the term's gradient by a reply's log-probability, and its value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionContrastObjective(WithoutState):
+    """L = -mean over tokens of log pi(o_it | q_i, o_i<t) + contrast_weight * mean_i (log sum_k exp P_ik - P_ii).
+
+    P_ik = log pi(o_i | q_k) is output i under instruction k, summed over its tokens. A record is an instruction with
+    its own output, the best reply, and outputs of other instructions; an output is known in another record by its
+    tokens. The sum over k takes the records of the update, over micro-batches and ranks, that hold output i: a group
+    of :func:`contrast_rows` must therefore come in one update. The softmax over k comes from a pre-pass, so that how an
+    update is split changes nothing.
+
+    HIR's label smoothing and entropy bonus are not offered: they need gradients over the whole vocabulary.
+
+    Args:
+        contrast_weight: of the second term.
+
+    Source: HIR, hindsight instruction relabeling (arXiv 2302.05206, section 3.3).
+
+    Raises:
+        ConfigError: an option is out of its range.
+    """
+
+    contrast_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_bound("contrast_weight", self.contrast_weight, 0, True)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        return POLICY
+
+    @property
+    def prepass_columns(self) -> frozenset[str]:
+        return frozenset({"policy.logp"})
+
+    def prepass(
+        self,
+        columns: Sequence[Mapping[str, Tensor]],
+        batches: Sequence[FeedbackBatch],
+        total: Callable[[dict[str, float]], dict[str, float]],
+    ) -> list[dict[str, Tensor]]:
+        """``contrast.slope`` and ``contrast.value`` of each micro-batch."""
+        sums = [
+            reply_sums(found["policy.logp"].detach(), batch).double().cpu().numpy()
+            for found, batch in zip(columns, batches, strict=True)
+        ]
+        names = [_names(batch) for batch in batches]
+        # Output i under instruction k, over all ranks: how often it stands there, its log-probability that many times,
+        # and how often it stands there as the instruction's own.
+        found: dict[str, float] = {}
+        for batch, mine, values in zip(batches, names, sums, strict=True):
+            for (output, prompt), logp, own in zip(mine, values.tolist(), best_shares(batch).tolist(), strict=True):
+                for kind, amount in (("times", 1.0), ("logp", logp), ("own", own)):
+                    name = f"{output} {prompt} {kind}"
+                    found[name] = found.get(name, 0.0) + amount
+        found = total(found)
+        prompts: dict[str, dict[str, tuple[float, float, float]]] = {}
+        for name in [name for name in found if name.endswith(" times")]:
+            output, prompt, _ = name.split(" ")
+            times, logp, own = (found[f"{output} {prompt} {kind}"] for kind in ("times", "logp", "own"))
+            prompts.setdefault(output, {})[prompt] = (times, logp / times, own)
+        return [
+            _softmax(mine, values, best_shares(batch), prompts, more["policy.logp"])
+            for batch, mine, values, more in zip(batches, names, sums, columns, strict=True)
+        ]
+
+    def counts(self, batch: FeedbackBatch) -> dict[str, float]:
+        """Tokens of own outputs for ``sft``, own outputs for ``contrast``."""
+        own = best_shares(batch)
+        lengths = reply_lengths(batch).double().cpu().numpy()
+        return {"sft": float((own * lengths).sum()), "contrast": float(own.sum())}
+
+    def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
+        """Terms ``sft`` and ``contrast``; metrics ``own_probability``, the mean share of an output's own instruction
+        in its softmax, and ``entropy`` (nats)."""
+        sums, counts, own = reply_sums(columns["policy.logp"], batch), self.counts(batch), best_shares(batch)
+        slope, value = batch.given[SLOPE], batch.given[VALUE]
+        # The value is the pre-pass's; what is added to it is 0 and has the gradient.
+        contrast = value.sum() + (slope * (sums - sums.detach())).sum()
+        terms = {
+            "sft": Term(-(sums * as_tensor(own, sums)).sum(), counts["sft"]),
+            "contrast": Term(contrast, counts["contrast"], self.contrast_weight),
+        }
+        entropy = columns["policy.entropy"]
+        shares = own * np.exp(-value.double().cpu().numpy() / np.where(own > 0, own, 1.0))
+        metrics = {
+            "own_probability": (float(shares.sum()), counts["contrast"]),
+            "entropy": (float(entropy.sum()), float(entropy.numel())),
+        }
+        return LossOutput(terms, metrics)
+
+
+def _names(batch: FeedbackBatch) -> list[tuple[str, str]]:
+    """A hash of each reply's tokens, and one of its prompt's."""
+    ids = batch.input_ids.cpu().numpy()
+    named = [hashlib.sha256(ids[s : s + n].tobytes()).hexdigest()[:24] for s, n, _ in batch.segments.tolist()]
+    return [(named[one], named[batch.segments[one, 2]]) for one in batch.replies.tolist()]
+
+
+def _softmax(
+    names: Sequence[tuple[str, str]],
+    logps: Any,
+    own: Any,
+    prompts: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    like: Tensor,
+) -> dict[str, Tensor]:
+    slope, value = np.zeros(len(names)), np.zeros(len(names))
+    for place, (output, prompt) in enumerate(names):
+        known = prompts[output].values()
+        highest = max(logp for _, logp, _ in known)
+        log_sum = highest + math.log(sum(times * math.exp(logp - highest) for times, logp, _ in known))
+        # An output that is several records' own counts for each; one that is nobody's own, such as where its record
+        # is in another update, takes no part.
+        owners = sum(mine for _, _, mine in known)
+        slope[place] = owners * math.exp(prompts[output][prompt][1] - log_sum) - own[place]
+        value[place] = own[place] * (log_sum - logps[place])
+    return {SLOPE: as_tensor(slope, like), VALUE: as_tensor(value, like)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HindsightRelabel:
+    """Turns scored replies into examples of the instruction that they do follow.
+
+    Args:
+        good, bad: what to ask for; put before the prompt.
+        threshold: the least score of a good reply.
+        separator: between the instruction and the prompt.
+
+    Source: HIR (arXiv 2302.05206, section 3.2): p* = phi(p, q, o, r).
+    """
+
+    good: str = "Give a right answer."
+    bad: str = "Give a wrong answer."
+    threshold: float = 0.5
+    separator: str = "\n"
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        """Rows of prompt and completion from ranked rows (prompt, completions, scores) with prompts of text."""
+        return [
+            {"prompt": f"{self.good if score >= self.threshold else self.bad}{self.separator}{row['prompt']}"}
+            | {"completion": reply}
+            for row in rows
+            for reply, score in zip(row["completions"], row["scores"], strict=True)
+        ]
+
+
+def contrast_rows(rows: Sequence[Mapping[str, str]], size: int) -> list[dict[str, Any]]:
+    """Ranked rows for :class:`InstructionContrastObjective`: each prompt with the outputs of its group.
+
+    Rows are grouped in their order, ``size`` to a group, fewer in the last. A prompt's own completion scores 1, the
+    others of its group 0; completions that are equal to its own are left out. A group takes size^2 replies.
+
+    Raises:
+        UsageError: ``size`` is below 1.
+    """
+    if size < 1:
+        raise UsageError(f"groups of {size} instructions", fix="give at least 1")
+    found = []
+    for start in range(0, len(rows), size):
+        group = rows[start : start + size]
+        for row in group:
+            others = dict.fromkeys(other["completion"] for other in group if other["completion"] != row["completion"])
+            completions = [row["completion"], *others]
+            scores = [1.0] + [0.0] * len(others)
+            found.append({"prompt": row["prompt"], "completions": completions, "scores": scores})
+    return found

@@ -1,0 +1,66 @@
+"""The objectives that learn from feedback, by the names that ``alignite preference --objective`` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alignite.errors import UsageError
+from alignite.objectives.contrast import InstructionContrastObjective
+from alignite.objectives.cpo import CPOObjective
+from alignite.objectives.dpo import DPOObjective
+from alignite.objectives.figa import FIGAObjective
+from alignite.objectives.kto import KTOObjective
+from alignite.objectives.orpo import ORPOObjective
+from alignite.objectives.quark import QuarkObjective
+from alignite.objectives.rrhf import RRHFObjective
+from alignite.objectives.simpo import SimPOObjective
+from alignite.objectives.slic import SLiCObjective
+from alignite.objectives.stable_alignment import StableAlignmentObjective
+from alignite.types import Objective
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to learn from feedback.
+
+    Args:
+        objective: makes the objective from its options, by keyword; a dataclass, whose fields are the options.
+        kinds: the records it takes: preference, ranking, unpaired, conversation, text.
+        help: what it is, in a line.
+    """
+
+    objective: Callable[..., Objective]
+    kinds: tuple[str, ...]
+    help: str
+
+
+METHODS: Mapping[str, Method] = {
+    "dpo": Method(DPOObjective, ("preference", "ranking"), "prefer the chosen reply, measured against a reference"),
+    "simpo": Method(SimPOObjective, ("preference", "ranking"), "prefer it by its mean log-probability, no reference"),
+    "orpo": Method(ORPOObjective, ("preference", "ranking"), "imitate the chosen reply and raise its odds"),
+    "cpo": Method(CPOObjective, ("preference", "ranking"), "prefer and imitate the chosen reply, no reference"),
+    "kto": Method(KTOObjective, ("unpaired",), "learn from replies that are good or bad, not compared"),
+    "rrhf": Method(RRHFObjective, ("preference", "ranking"), "rank replies by mean log-probability, imitate the best"),
+    "slic": Method(SLiCObjective, ("preference", "ranking"), "SLiC-HF: calibrate log-probabilities by a margin"),
+    "quark": Method(QuarkObjective, ("unpaired",), "imitate replies under a marker of their reward"),
+    "figa": Method(FIGAObjective, ("preference",), "learn the tokens in which a revision differs from its original"),
+    "contrast": Method(
+        InstructionContrastObjective, ("ranking",), "make outputs likelier under their own instruction than others'"
+    ),
+    "stable_alignment": Method(
+        StableAlignmentObjective, ("preference", "ranking"), "imitate the best, keep from others by how they rate"
+    ),
+}
+
+
+def make_objective(name: str, **options: Any) -> Objective:
+    """The objective of that name.
+
+    Raises:
+        UsageError: there is no such objective. ConfigError: an option is out of its range.
+    """
+    if name not in METHODS:
+        raise UsageError(f"there is no objective {name!r}", fix=f"it is one of {', '.join(METHODS)}")
+    return METHODS[name].objective(**options)

@@ -1,0 +1,137 @@
+"""Reward models and process reward models: a score head is trained beside the body."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from alignite.config import PreferenceConfig, PRMConfig, RewardConfig
+from alignite.data.tokenizer import ChatTokenizer
+from alignite.errors import UsageError
+from alignite.models.reward_files import load_reward_model, save_reward_model
+from alignite.models.score_head import attach_score_head
+from alignite.objectives.prm import ProcessRewardObjective
+from alignite.objectives.reward import RewardObjective
+from alignite.peft import LoraConfig, save_adapter
+from alignite.trainers import record
+from alignite.trainers.base import Dataset
+from alignite.trainers.preference import PAIRED, PreferenceTrainer
+from alignite.types import Callback, Objective
+
+
+class ScoreTrainer(PreferenceTrainer):
+    """A model with a score head; :class:`RewardTrainer` and :class:`PRMTrainer` say what it learns."""
+
+    answers = False
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module | None,
+        args: PreferenceConfig,
+        train_dataset: Dataset | None,
+        eval_dataset: Dataset | None,
+        processing_class: ChatTokenizer | str | Path | None,
+        peft_config: Any,
+        callbacks: Sequence[Callback],
+        *,
+        objective: Objective,
+        kinds: Sequence[str],
+        heads: int,
+    ) -> None:
+        given = (train_dataset, eval_dataset, processing_class, peft_config, callbacks)
+        super().__init__(model, None, args, *given, objective=objective, kinds=kinds)
+        self._heads = heads
+        if self.peft_config is not None:
+            self.peft_config = self.peft_config.for_scores()
+
+    def _open(self, device: str) -> nn.Module:
+        if self._given_model is not None:
+            model = self._given_model
+            if getattr(model, "score", None) is None:
+                attach_score_head(model, self._heads, seed=self.args.seed)
+        else:
+            folder = cast("Path", self.model_folder)
+            model = load_reward_model(folder, self._heads, self.args.dtype, device, seed=self.args.seed)
+        if "policy.logp" in self.objective.columns and not getattr(model, "has_vocabulary_head", True):
+            raise UsageError(
+                "lm_coefficient is given, and the model has no vocabulary head", fix="start from a language model"
+            )
+        return model
+
+    def _save_weights(self, folder: Path) -> None:
+        model = cast("nn.Module", self.model)
+        if self.peft_config is not None:
+            save_adapter(model, folder, config=self.peft_config, base_model_name_or_path=self.model_name)
+        else:
+            save_reward_model(model, folder, self.tokenizer.folder)
+        kind = "model" if self.peft_config is None else "adapter"
+        record.card(folder, self.run_dir, kind, self.model_name)
+
+    def _read_weights(self, folder: Path) -> nn.Module:
+        return load_reward_model(folder, self._heads, self.args.dtype)
+
+
+class RewardTrainer(ScoreTrainer):
+    """Train a reward model on pairs and rankings.
+
+    Args:
+        model: a transformers folder of a language model, of a classifier or of a reward model; or a loaded causal LM.
+        args: :class:`alignite.config.RewardConfig`. The others as in :class:`alignite.SFTTrainer`.
+
+    Raises:
+        ConfigError, UsageError: an option is out of range, or something is not given.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module | None = None,
+        args: RewardConfig | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        processing_class: ChatTokenizer | str | Path | None = None,
+        peft_config: LoraConfig | Any = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        config = args if args is not None else RewardConfig()
+        config.validate()
+        objective = RewardObjective(
+            config.loss_type,
+            margin=config.margin,
+            label_smoothing=config.label_smoothing,
+            center_rewards_coefficient=config.center_rewards_coefficient,
+            lm_coefficient=config.lm_coefficient,
+        )
+        given = (train_dataset, eval_dataset, processing_class, peft_config, callbacks)
+        super().__init__(model, config, *given, objective=objective, kinds=PAIRED, heads=config.num_heads)
+
+
+class PRMTrainer(ScoreTrainer):
+    """Train a process reward model on solutions whose steps are rated.
+
+    Args:
+        args: :class:`alignite.config.PRMConfig`. The others as in :class:`RewardTrainer`.
+
+    Raises:
+        ConfigError, UsageError: an option is out of range, or something is not given.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | nn.Module | None = None,
+        args: PRMConfig | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        processing_class: ChatTokenizer | str | Path | None = None,
+        peft_config: LoraConfig | Any = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        config = args if args is not None else PRMConfig()
+        config.validate()
+        objective = ProcessRewardObjective(
+            config.num_classes, neutral=config.neutral, train_on_last_step_only=config.train_on_last_step_only
+        )
+        given = (train_dataset, eval_dataset, processing_class, peft_config, callbacks)
+        super().__init__(model, config, *given, objective=objective, kinds=("steps",), heads=config.num_classes)

@@ -1,0 +1,131 @@
+"""Feedback batches made of numbers: replies with the log-probabilities of their tokens, for tests of objectives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alignite.types import IGNORE, NO_PARENT, FeedbackBatch, Objective, PrepassObjective, ReplyRole
+
+
+@dataclass(frozen=True)
+class Reply:
+    """``logps`` and ``reference``: of each token, in nats. ``ids``: its tokens; by default 10, 11, ..."""
+
+    logps: tuple[float, ...]
+    score: float = math.nan
+    role: ReplyRole = ReplyRole.REPLY
+    reference: tuple[float, ...] | None = None
+    ids: tuple[int, ...] | None = None
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return tuple(range(10, 10 + len(self.logps))) if self.ids is None else self.ids
+
+
+Record = Sequence[Reply]
+
+
+def pair(chosen: Reply, rejected: Reply) -> Record:
+    return (
+        Reply(chosen.logps, chosen.score, ReplyRole.CHOSEN, chosen.reference, chosen.ids),
+        Reply(rejected.logps, rejected.score, ReplyRole.REJECTED, rejected.reference, rejected.ids),
+    )
+
+
+def reply(total: float, length: int = 1, score: float = math.nan) -> Reply:
+    """A reply whose tokens share a sum of log-probabilities."""
+    return Reply((total / length,) * length, score)
+
+
+def batch_of(records: Sequence[Record], prompts: Sequence[Sequence[int]] | None = None) -> FeedbackBatch:
+    """The records as the loop's source lays them out: a prompt, 3 tokens by default, then what continues it."""
+    prompts = prompts or [(1, 2, 3)] * len(records)
+    ids: list[int] = []
+    labels: list[int] = []
+    positions: list[int] = []
+    segments: list[tuple[int, int, int]] = []
+    replies: list[int] = []
+    for prompt, record in zip(prompts, records, strict=True):
+        parent = len(segments)
+        segments.append((len(ids), len(prompt), NO_PARENT))
+        ids += prompt
+        labels += [IGNORE] * len(prompt)
+        positions += range(len(prompt))
+        for one in record:
+            replies.append(len(segments))
+            segments.append((len(ids), len(one.tokens), parent))
+            ids += one.tokens
+            labels += one.tokens
+            positions += range(len(prompt), len(prompt) + len(one.tokens))
+    flat = [one for record in records for one in record]
+    return FeedbackBatch(
+        input_ids=torch.tensor(ids),
+        labels=torch.tensor(labels),
+        position_ids=torch.tensor(positions),
+        segments=np.array(segments, np.int64).reshape(-1, 3),
+        replies=np.array(replies, np.int64),
+        records=np.array([n for n, record in enumerate(records) for _ in record], np.int64),
+        roles=np.array([one.role for one in flat], np.int64),
+        scores=np.array([one.score for one in flat], np.float32),
+        reply_of=torch.tensor([n for n, one in enumerate(flat) for _ in one.tokens], dtype=torch.int64),
+        num_records=len(records),
+    )
+
+
+def columns_of(records: Sequence[Record]) -> dict[str, Tensor]:
+    """float64 columns; ``policy.logp`` is a leaf with a gradient."""
+    flat = [one for record in records for one in record]
+    logp = torch.tensor([value for one in flat for value in one.logps], dtype=torch.float64, requires_grad=True)
+    known = [value for one in flat for value in one.reference or one.logps]
+    return {
+        "policy.logp": logp,
+        "policy.entropy": torch.ones_like(logp).detach(),
+        "reference.logp": torch.tensor(known, dtype=torch.float64),
+    }
+
+
+def update(objective: Objective, parts: Sequence[Sequence[Record]]) -> tuple[float, list[float]]:
+    """The loss of an update of micro-batches, each some records, and its gradient by each token's log-probability.
+
+    This is what the training loop does: the pre-pass, the counts over the whole update, then the terms.
+    """
+    batches = [batch_of(part) for part in parts]
+    columns = [columns_of(part) for part in parts]
+    if isinstance(objective, PrepassObjective):
+        known = [{name: column.detach() for name, column in found.items()} for found in columns]
+        found = objective.prepass(known, batches, lambda numbers: numbers)
+        batches = [batch.with_given(more) for batch, more in zip(batches, found, strict=True)]
+        columns = [{**old, **more} for old, more in zip(columns, found, strict=True)]
+    counts: dict[str, float] = {}
+    for batch in batches:
+        for name, count in objective.counts(batch).items():
+            counts[name] = counts.get(name, 0.0) + count
+    total = 0.0
+    gradient: list[float] = []
+    for batch, mine in zip(batches, columns, strict=True):
+        terms = objective.loss(mine, batch).terms
+        assert objective.counts(batch) == {name: term.count for name, term in terms.items()}
+        loss = torch.zeros((), dtype=torch.float64)
+        for name, term in terms.items():
+            loss = loss + term.sum * term.weight / max(counts[name], 1.0)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+        logp = mine["policy.logp"]
+        gradient += [0.0] * logp.numel() if logp.grad is None else logp.grad.tolist()
+    return total, gradient
+
+
+def value(objective: Objective, records: Sequence[Record]) -> float:
+    return update(objective, [records])[0]
+
+
+def terms(objective: Objective, records: Sequence[Record]) -> Mapping[str, float]:
+    """Each term's sum, before its weight and its count."""
+    found = objective.loss(columns_of(records), batch_of(records)).terms
+    return {name: float(term.sum.detach()) for name, term in found.items()}

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from ranked_replies import Reply, batch_of, columns_of, update, value
+
+from alignite.errors import ConfigError, UsageError
+from alignite.objectives.quark import QuarkObjective, quantiles, quark_rows, with_marker
+from alignite.types import IGNORE, Objective, SftBatch
+
+
+def test_it_is_an_objective() -> None:
+    assert isinstance(QuarkObjective(), Objective)
+    assert "reference.logp" in QuarkObjective().columns
+    assert "reference.logp" not in QuarkObjective(kl_coef=0.0).columns
+    assert QuarkObjective().state_dict() == {}
+
+
+def test_the_remainder_goes_to_the_best_quantiles_one_each_and_ties_stay_in_order() -> None:
+    rewards = [0.5, 0.9, 0.5, 0.1, 0.5, 0.7, 0.2, 0.5]
+    assert quantiles(rewards, 3).tolist() == [0, 0, 1, 2, 1, 0, 2, 1]
+    assert quantiles([1.0] * 5, 5).tolist() == [0, 1, 2, 3, 4]
+    assert quantiles([3.0, 1.0], 1).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("rewards", "number"), [([1.0], 2), ([1.0], 0), ([1.0, math.nan], 1)])
+def test_quantiles_that_there_cannot_be(rewards: list[float], number: int) -> None:
+    with pytest.raises(UsageError):
+        quantiles(rewards, number)
+
+
+def test_rows_name_the_quantile_over_the_whole_pool() -> None:
+    rows = [
+        {"prompt": "q", "completions": ["bad", "best"], "scores": [0.0, 9.0]},
+        {"prompt": [{"role": "user", "content": "r"}], "completions": ["good", "poor"], "scores": [5.0, 2.0]},
+    ]
+    assert quark_rows(rows, 2, "[{quantile}] ") == [
+        {"prompt": "[1] q", "completion": "bad"},
+        {"prompt": "[0] q", "completion": "best"},
+        {"prompt": [{"role": "user", "content": "[0] r"}], "completion": "good"},
+        {"prompt": [{"role": "user", "content": "[1] r"}], "completion": "poor"},
+    ]
+    assert rows[1]["prompt"] == [{"role": "user", "content": "r"}]
+
+
+def test_the_marker_begins_the_last_user_message() -> None:
+    turns = [{"role": role, "content": role} for role in ("system", "user", "assistant", "user", "assistant")]
+    assert [turn["content"] for turn in with_marker(turns, "k ")] == [
+        "system",
+        "user",
+        "assistant",
+        "k user",
+        "assistant",
+    ]
+    with pytest.raises(UsageError, match="no user message"):
+        with_marker(turns[:1], "k")
+
+
+def test_the_loss_by_hand() -> None:
+    records = [[Reply((-1.0, -2.0), reference=(-1.5, -2.0))]]
+    k3 = math.exp(-0.5) - 1 + 0.5
+    loss, gradient = update(QuarkObjective(kl_coef=0.1), [records])
+    assert loss == pytest.approx((3 + 0.1 * k3) / 2)
+    assert gradient == pytest.approx([(-1 + 0.1 * (1 - math.exp(-0.5))) / 2, -0.5])
+    metrics = QuarkObjective(kl_coef=0.1).loss(columns_of(records), batch_of(records)).metrics
+    assert metrics["kl_k3"] == (pytest.approx(k3), 2.0)
+
+
+def test_without_kl_it_is_supervised_fine_tuning_of_any_batch() -> None:
+    assert value(QuarkObjective(kl_coef=0.0), [[Reply((-1.0, -2.0))], [Reply((-3.0,))]]) == pytest.approx(2.0)
+    ids = torch.tensor([1, 2, 3])
+    weights = torch.tensor([0.0, 2.0, 1.0])
+    batch = SftBatch(ids, torch.tensor([IGNORE, 2, 3]), ids, np.array([[0, 3, -1]]), 1, weights)
+    columns = {"policy.logp": torch.tensor([-1.0, -4.0]), "policy.entropy": torch.zeros(2)}
+    term = QuarkObjective(kl_coef=0.0).loss(columns, batch).terms["nll"]
+    assert (float(term.sum), term.count) == (6.0, 3.0)
+    assert QuarkObjective(kl_coef=0.0).counts(batch) == {"nll": 3.0}
+
+
+def test_options_out_of_range() -> None:
+    with pytest.raises(ConfigError):
+        QuarkObjective(kl_coef=-0.1)
