@@ -10,7 +10,7 @@ from alignite.config import PRMConfig
 
 
 def run(argv: Sequence[str]) -> int:
-    """Train a process reward model on solutions whose steps are rated; prints what became of the rows and where the run ended."""
+    """Train a process reward model; prints what became of the rows and where the run ended."""
     config, as_json = parse(
         PRMConfig, "alignite prm", "Train a process reward model on solutions whose steps are rated.", argv
     )

@@ -1,0 +1,193 @@
+"""Runs on preferences: which reference stands behind them, what they accept, how they go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alignite.config import DPOConfig, KTOConfig, PreferenceConfig, PRMConfig, RewardConfig
+from alignite.errors import AligniteError, ConfigError, DataError
+from alignite.models.loading import load_model
+from alignite.models.reward_files import load_reward_model
+from alignite.peft import LoraConfig
+from alignite.trainers.methods import CONFIGS, DPOTrainer, KTOTrainer, trainer_of
+from alignite.trainers.reward import PRMTrainer, RewardTrainer
+
+PAIRS: list[dict[str, Any]] = [
+    {"prompt": f"Count to {n}.", "chosen": "one two " * (1 + n % 3), "rejected": f"no {n} " * (1 + n % 4)}
+    for n in range(10)
+]
+RANKED: list[dict[str, Any]] = [
+    {"prompt": f"Say {n}.", "completions": [f"{n}", "no", f"it is {n}"], "scores": [1.0, 0.0, 0.5]} for n in range(8)
+]
+LABELLED: list[dict[str, Any]] = [
+    {"prompt": f"Say {n}.", "completion": f"{n} " * (1 + n % 3), "label": n % 2 == 0} for n in range(8)
+]
+STEPS: list[dict[str, Any]] = [
+    {"prompt": f"What is {n} + 1?", "completions": ["I add one.", f"It is {n + 1}."], "labels": [True, n % 2 == 0]}
+    for n in range(8)
+]
+ROWS = {"kto": LABELLED, "quark": LABELLED, "rrhf": RANKED, "contrast": RANKED, "stable_alignment": RANKED}
+SHARED: dict[str, Any] = {
+    "max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "num_samples": 0, "shuffle": False,
+    "seed": 1,
+}  # fmt: skip
+LORA = LoraConfig(r=4, lora_alpha=16)
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in lines(run) if "loss" in line]
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+def test_every_method_trains_and_leaves_what_it_should(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = CONFIGS[method](model=str(tiny_model_folder), output_dir=str(run), use_peft=True, **SHARED)
+    trainer = trainer_of(method, config)
+    trainer._train_dataset = ROWS.get(method, PAIRS)
+    assert trainer.train().step == 3
+    found = lines(run)
+    assert len(found) == 3
+    assert all(torch.tensor([line["loss"], line["grad_norm"]]).isfinite().all() for line in found)
+    assert found[0]["grad_norm"] > 0
+    assert (run / "adapter_model.safetensors").is_file()
+
+
+def test_the_reference_may_be_the_base_a_model_or_numbers(tiny_model_folder: Path, tmp_path: Path) -> None:
+    found = {}
+    for name, options in {
+        "base": {},
+        "model": {"ref_model": str(tiny_model_folder)},
+        "numbers": {"precompute_ref_log_probs": True, "precompute_ref_batch_size": 3},
+    }.items():
+        config = DPOConfig(output_dir=str(tmp_path / name), **SHARED, **options)
+        DPOTrainer(tiny_model_folder, None, config, PAIRS, PAIRS[:4], peft_config=LORA).train()
+        found[name] = losses(tmp_path / name)
+        assert found[name][0] == pytest.approx(0.6931471805599453, abs=1e-6)
+    assert found["model"] == pytest.approx(found["base"], abs=1e-6)
+    assert found["numbers"] == pytest.approx(found["base"], abs=1e-6)
+    files = list((tmp_path / "numbers").glob("prepared*-reference/reference-*.npy"))
+    assert len(files) == 2  # of the training and of the evaluation data
+    stamp = files[0].stat().st_mtime_ns
+    (tmp_path / "numbers" / "metrics.jsonl").unlink()
+    config = DPOConfig(output_dir=str(tmp_path / "numbers"), resume="never", **SHARED, precompute_ref_log_probs=True)
+    DPOTrainer(tiny_model_folder, None, config, PAIRS, PAIRS[:4], peft_config=LORA).train()
+    assert files[0].stat().st_mtime_ns == stamp
+
+
+def test_full_fine_tuning_compares_with_a_copy(tiny_model_folder: Path, tmp_path: Path) -> None:
+    model = load_model(tiny_model_folder)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    config = DPOConfig(output_dir=str(tmp_path / "run"), **SHARED)
+    trainer = DPOTrainer(model, None, config, PAIRS, processing_class=tiny_model_folder)
+    trainer.train()
+    assert losses(tmp_path / "run")[0] == pytest.approx(0.6931471805599453, abs=1e-6)
+    assert losses(tmp_path / "run")[-1] < 0.69
+    reference: Any = trainer._reference
+    assert all(torch.equal(value, before[name]) for name, value in reference.state_dict().items())
+    assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_reference_that_follows(tiny_model_folder: Path, tmp_path: Path) -> None:
+    config = DPOConfig(
+        output_dir=str(tmp_path / "run"),
+        sync_ref_model=True,
+        ref_model_sync_steps=3,
+        ref_model_mixup_alpha=1.0,
+        **SHARED,
+    )
+    trainer = DPOTrainer(tiny_model_folder, None, config, PAIRS)
+    trainer.train()
+    policy, reference = trainer.model, trainer._reference
+    assert isinstance(policy, torch.nn.Module)
+    assert isinstance(reference, torch.nn.Module)
+    mine, theirs = dict(policy.named_parameters()), dict(reference.named_parameters())
+    assert all(torch.equal(mine[name], value) for name, value in theirs.items())
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "rrhf"])
+def test_accumulation_changes_nothing(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    found = []
+    for size, accumulation, tokens in ((4, 1, 0), (1, 4, 0), (4, 1, 60)):
+        run = tmp_path / f"{size}-{tokens}"
+        options = SHARED | {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation}
+        config = CONFIGS[method](
+            model=str(tiny_model_folder), output_dir=str(run), use_peft=True, micro_batch_tokens=tokens, **options
+        )
+        trainer = trainer_of(method, config)
+        trainer._train_dataset = ROWS.get(method, PAIRS)
+        trainer.train()
+        found.append([(line["loss"], line["grad_norm"]) for line in lines(run)][:2])
+    for other in found[1:]:
+        assert torch.tensor(other).flatten().tolist() == pytest.approx(
+            torch.tensor(found[0]).flatten().tolist(), rel=1e-4
+        )
+
+
+def test_a_run_goes_on_where_it_stopped(tiny_model_folder: Path, tmp_path: Path) -> None:
+    options = SHARED | {"max_steps": 6, "save_steps": 3}
+    whole = KTOConfig(output_dir=str(tmp_path / "whole"), **options)
+    KTOTrainer(tiny_model_folder, None, whole, LABELLED, peft_config=LORA).train()
+    config = KTOConfig(output_dir=str(tmp_path / "parts"), **(options | {"max_steps": 3}))
+    KTOTrainer(tiny_model_folder, None, config, LABELLED, peft_config=LORA).train()
+    config = KTOConfig(output_dir=str(tmp_path / "parts"), **options)
+    KTOTrainer(tiny_model_folder, None, config, LABELLED, peft_config=LORA).train()
+    # The rate falls towards the last update, which the shorter run had sooner.
+    assert len(losses(tmp_path / "parts")) == 6
+    assert losses(tmp_path / "parts")[0] == losses(tmp_path / "whole")[0]
+
+
+def test_rewards_are_learned_saved_and_loaded(tiny_model_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = SHARED | {"max_steps": 30, "learning_rate": 3e-3}
+    config = RewardConfig(output_dir=str(run), **options)
+    trainer = RewardTrainer(tiny_model_folder, config, PAIRS, PAIRS)
+    trainer.train()
+    found = lines(run)
+    assert found[-1]["eval_accuracy"] > 0.9
+    assert {"accuracy", "margin", "min_reward", "mean_reward", "max_reward"} <= found[0].keys()
+    again = load_reward_model(run)
+    mine = {name: value for name, value in trainer.model.state_dict().items()} if trainer.model else {}
+    assert torch.equal(again.state_dict()["score.weight"], mine["score.weight"])
+    # The same command again finds the run finished, with all weights as they were.
+    assert RewardTrainer(tiny_model_folder, config, PAIRS, PAIRS).train().was_finished
+
+
+def test_a_reward_adapter(tiny_model_folder: Path, tmp_path: Path) -> None:
+    config = RewardConfig(output_dir=str(tmp_path / "run"), **SHARED)
+    RewardTrainer(tiny_model_folder, config, RANKED, peft_config=LORA).train()
+    written = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
+    assert written["task_type"] == "SEQ_CLS"
+    assert written["modules_to_save"] == ["score"]
+
+
+def test_steps_are_learned(tiny_model_folder: Path, tmp_path: Path) -> None:
+    config = PRMConfig(output_dir=str(tmp_path / "run"), **(SHARED | {"max_steps": 20, "learning_rate": 3e-3}))
+    PRMTrainer(tiny_model_folder, config, STEPS).train()
+    found = losses(tmp_path / "run")
+    assert found[-1] < found[0]
+
+
+def test_what_cannot_be_is_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    with pytest.raises(ConfigError, match="packing"):
+        DPOTrainer(tiny_model_folder, None, DPOConfig(output_dir=run, packing="bfd"), PAIRS)
+    with pytest.raises(ConfigError, match="sync_ref_model"):
+        DPOConfig(output_dir=run, sync_ref_model=True, precompute_ref_log_probs=True).validate()
+    simpo = type(trainer_of("simpo", CONFIGS["simpo"](model=str(tiny_model_folder), output_dir=run)))
+    with pytest.raises(ConfigError, match="has no reference"):
+        simpo(tiny_model_folder, tiny_model_folder, CONFIGS["simpo"](output_dir=run), PAIRS)
+    with pytest.raises(AligniteError):  # labelled replies are no pairs
+        DPOTrainer(tiny_model_folder, None, DPOConfig(output_dir=run, **SHARED), LABELLED).train()
+    same = [{"prompt": "a", "chosen": "b", "rejected": "b"}]
+    with pytest.raises(DataError, match="no row is left"):
+        DPOTrainer(tiny_model_folder, None, DPOConfig(output_dir=run + "2", **SHARED), same).train()
+    assert PreferenceConfig().per_device_train_batch_size == 8
