@@ -16,6 +16,7 @@ from alignite.models.columns import compute_columns, prepass
 from alignite.objectives.contrast import InstructionContrastObjective
 from alignite.objectives.figa import FIGAObjective
 from alignite.objectives.pieces import sequence_loss
+from alignite.objectives.quark import QuarkObjective, quantiles
 from alignite.objectives.rrhf import RRHFObjective
 from alignite.objectives.slic import SLiCObjective
 from alignite.objectives.stable_alignment import StableAlignmentObjective
@@ -73,11 +74,13 @@ class Foreign(Trainer):
     reference: torch.nn.Module
 
 
-def train(objective: Objective, batch: FeedbackBatch, folder: Path) -> tuple[LlamaForCausalLM, list[float]]:
+def train(
+    objective: Objective, batch: FeedbackBatch, folder: Path, steps: int = STEPS
+) -> tuple[LlamaForCausalLM, list[float]]:
     model = tiny()
     arguments = TrainingArguments(
         output_dir=str(folder),
-        max_steps=STEPS,
+        max_steps=steps,
         per_device_train_batch_size=1,
         learning_rate=0.05,
         lr_scheduler_type="constant",
@@ -93,7 +96,7 @@ def train(objective: Objective, batch: FeedbackBatch, folder: Path) -> tuple[Lla
     trainer = Foreign(
         model=model,
         args=arguments,
-        train_dataset=[batch] * STEPS,  # type: ignore[arg-type]
+        train_dataset=[batch] * steps,  # type: ignore[arg-type]
         data_collator=lambda rows: {"feedback": rows[0]},
     )
     trainer.objective, trainer.losses, trainer.reference = objective, [], tiny().eval()
@@ -101,11 +104,11 @@ def train(objective: Objective, batch: FeedbackBatch, folder: Path) -> tuple[Lla
     return model, trainer.losses
 
 
-def log_probability(model: LlamaForCausalLM, reply: Reply) -> Tensor:
+def log_probability(model: LlamaForCausalLM, reply: Reply, prompt: tuple[int, ...] = PROMPT) -> Tensor:
     """Of a reply's tokens, from a forward of the prompt and the reply alone."""
-    ids = torch.tensor([[*PROMPT, *reply.tokens]])
+    ids = torch.tensor([[*prompt, *reply.tokens]])
     logits: Tensor = model(ids).logits[0]
-    return logits.log_softmax(-1)[len(PROMPT) - 1 : -1].gather(1, ids[0, len(PROMPT) :, None])[:, 0]
+    return logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(1, ids[0, len(prompt) :, None])[:, 0]
 
 
 def by_hand(model: LlamaForCausalLM, records: list[Record]) -> Tensor:
@@ -159,3 +162,18 @@ def test_other_objectives_go_down_there_too(objective: Objective, tmp_path: Path
         prompts = [PROMPT, (3, 6, 7)]
     _, losses = train(objective, batch_of(records, prompts), tmp_path)
     assert losses[-1] < losses[0]
+
+
+def test_quark_markers_tell_good_from_bad_after_training(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    pool, rewards = [answer(rng), answer(rng)], [0.1, 0.9]
+    prompts = [(30 + quantile, *PROMPT) for quantile in quantiles(rewards, 2).tolist()]
+    model, losses = train(QuarkObjective(), batch_of([[one] for one in pool], prompts), tmp_path, steps=20)
+    assert losses[-1] < losses[0]
+    best, worst = (30, *PROMPT), (31, *PROMPT)
+    with torch.no_grad():
+        preferred = [
+            float(log_probability(model, pool[1], marker).sum() - log_probability(model, pool[0], marker).sum())
+            for marker in (best, worst)
+        ]
+    assert preferred[0] > preferred[1] + 0.1

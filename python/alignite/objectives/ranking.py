@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignite.errors import ConfigError
-from alignite.objectives.pieces import Pairs, reply_sums
+from alignite.objectives.pieces import Pairs, reply_lengths, reply_sums
 from alignite.types import FeedbackBatch, ReplyRole
 
 if TYPE_CHECKING:
@@ -67,6 +67,12 @@ def as_tensor(values: NDArray[Any], like: Tensor) -> Tensor:
 
     kept = torch.int64 if values.dtype == np.int64 else like.dtype
     return torch.as_tensor(values, dtype=kept, device=like.device)
+
+
+def positive_lengths(batch: FeedbackBatch, like: Tensor) -> Tensor:
+    """What the mean over each reply's tokens divides by, (replies,): 1 of a reply whose tokens weigh nothing."""
+    lengths = reply_lengths(batch).to(like)
+    return lengths.where(lengths > 0, 1.0)
 
 
 def gaps(values: Tensor, pairs: Pairs) -> Tensor:

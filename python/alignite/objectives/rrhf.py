@@ -10,7 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError
-from alignite.objectives.pieces import preference_pairs, reply_lengths, reply_sums
+from alignite.objectives.pieces import preference_pairs, reply_sums
 from alignite.objectives.ranking import (
     POLICY,
     WithoutState,
@@ -18,6 +18,7 @@ from alignite.objectives.ranking import (
     best_shares,
     check_choice,
     gaps,
+    positive_lengths,
     ranking_metrics,
 )
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -93,7 +94,7 @@ class RRHFObjective(WithoutState):
     def _lengths(self, batch: FeedbackBatch, like: Tensor) -> Tensor:
         """What each reply's sum is divided by, (replies,)."""
         if self.mode == "paper":
-            return reply_lengths(batch).to(like).clamp(min=1.0)
+            return positive_lengths(batch, like)
         widths = np.full(batch.num_records, self.padded_width or 0, np.int64)
         if self.padded_width is None:
             parents = batch.segments[batch.replies, 2]

@@ -22,7 +22,7 @@ from alignite.objectives.ranking import (
     ranking_metrics,
     ratings,
 )
-from alignite.types import FeedbackBatch, LossOutput, Term
+from alignite.types import FeedbackBatch, LossOutput, ReplyRole, Term
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -125,8 +125,8 @@ class SLiCObjective(WithoutState):
 
 
 def _places(batch: FeedbackBatch) -> NDArray[np.float64]:
-    """How many different scores of its record lie below a reply's, (replies,)."""
-    worth = ratings(batch)
+    """How many different scores of its record lie below a reply's, (replies,); 1 and 0 of a pair."""
+    worth = np.where(batch.roles == ReplyRole.CHOSEN, 1.0, ratings(batch))  # whatever the pair's margin
     places = np.zeros(len(worth))
     for record in np.unique(batch.records).tolist():
         members = batch.records == record

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignite.config.options import check_bound
-from alignite.objectives.pieces import preference_pairs, reply_lengths, reply_sums
-from alignite.objectives.ranking import POLICY, WithoutState, as_tensor, best_shares, ranking_metrics, ratings
+from alignite.objectives.pieces import preference_pairs, reply_sums
+from alignite.objectives.ranking import (
+    POLICY,
+    WithoutState,
+    as_tensor,
+    best_shares,
+    positive_lengths,
+    ranking_metrics,
+    ratings,
+)
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -63,7 +71,7 @@ class StableAlignmentObjective(WithoutState):
         """Terms ``best`` and ``contrast``; metrics as in :func:`alignite.objectives.ranking.ranking_metrics`, of
         the replies' mean log-probabilities."""
         sums = reply_sums(columns["policy.logp"], batch)
-        means = sums / reply_lengths(batch).to(sums).clamp(min=1.0)
+        means = sums / positive_lengths(batch, sums)
         shares, worth = best_shares(batch), ratings(batch)
         best = -(means * as_tensor(shares, sums)).sum()
         contrast = means.sum() * 0.0  # a zero with a graph, where every reply is alone

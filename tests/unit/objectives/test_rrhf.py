@@ -74,12 +74,14 @@ def test_the_reference_favours_short_replies() -> None:
     assert terms(RRHFObjective(mode="reference", padded_width=8), records)["rank"] == pytest.approx(2 / 8)
 
 
-def test_a_token_weight_counts_in_sum_and_length() -> None:
-    records = [[Reply((-1.0, -3.0), 1.0), Reply((-1.0,), 0.0)]]
-    batch = dataclasses.replace(batch_of(records), weights=torch.tensor([1.0, 1, 1, 0, 1, 1]))
+@pytest.mark.parametrize(("weight", "mean"), [(1.0, 1.0), (0.5, 1.0), (0.0, 0.0)])
+def test_a_token_weight_counts_in_sum_and_length(weight: float, mean: float) -> None:
+    records = [[Reply((-1.0, -3.0), 1.0), Reply((-0.25,), 0.0)]]
+    weights = torch.tensor([1.0, 1, 1, weight, 0, 1])
+    batch = dataclasses.replace(batch_of(records), weights=weights)
     found = RRHFObjective().loss(columns_of(records), batch).terms
-    assert float(found["rank"].sum.detach()) == pytest.approx(2.0)
-    assert float(found["sft"].sum.detach()) == pytest.approx(3.0)
+    assert float(found["rank"].sum.detach()) == pytest.approx(max(0.0, mean - 0.25))
+    assert float(found["sft"].sum.detach()) == pytest.approx(weight)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,9 @@ def test_list_margin_counts_places_and_equal_scores_share_one() -> None:
     ranking = [reply(-1.0, 1, 5.0), reply(-1.0, 1, 5.0), reply(-1.0, 1, 2.0), reply(-1.0, 1, 1.0)]
     # Two at the top, each 1 above the third and 2 above the last, which is 1 below the third.
     assert terms(SLiCObjective(kind="list"), [ranking])["calibration"] == pytest.approx(2 * (1 + 2) + 1)
+    # A pair's sides are one place apart, whatever its margin.
+    one = [(Reply((-2.0,), 0.0, ReplyRole.CHOSEN), Reply((-2.0,), role=ReplyRole.REJECTED))]
+    assert terms(SLiCObjective(kind="list"), one)["calibration"] == pytest.approx(1.0)
 
 
 def test_expected_reward_by_hand_and_without_unscored_replies() -> None:
