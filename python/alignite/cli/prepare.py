@@ -40,7 +40,8 @@ def run(argv: Sequence[str]) -> int:
     for condition in config.fail_if:
         parse_condition(condition)
     started = time.perf_counter()
-    with _stoppable(), _progress() as progress:
+    goes_on = not config.merge and config.dedup == "none"
+    with _stoppable(goes_on), _progress() as progress:
         if config.merge:
             made = {"": merge_shards(config.merge, config.output_dir)}
         else:
@@ -101,18 +102,24 @@ def _table(report: dict[str, Any], work: tuple[int, int, float]) -> None:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM and Ctrl-C say that the same command goes on."""
-    again = "the same command goes on where its last finished file ends"
+def _stoppable(goes_on: bool) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the work and say what the same command would do."""
+    again = "the same command " + ("goes on where its last finished file ends" if goes_on else "begins anew")
+    is_terminated = False
 
     def stop(*_: object) -> None:
-        raise Preempted("stopped by SIGTERM", fix=again)
+        nonlocal is_terminated
+        is_terminated = True
+        # Not an Exception: where jinja2 renders, that would be the template's fault and cost a row.
+        raise KeyboardInterrupt
 
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if is_main else None
     try:
         yield
     except KeyboardInterrupt:
+        if is_terminated:
+            raise Preempted("stopped by SIGTERM", fix=again) from None
         raise KeyboardInterrupt(f"stopped; {again}") from None
     finally:
         if is_main:

@@ -386,3 +386,15 @@ pub(crate) fn reason_of(error: &Error) -> String {
         _ => error.what.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_some_a_core_at_most() {
+        let cores = threads(0);
+        assert!(cores >= 1);
+        assert_eq!((threads(1), threads(5000)), (1, 4 * cores));
+    }
+}

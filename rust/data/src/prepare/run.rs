@@ -413,3 +413,20 @@ impl Quarantine {
         length.map_err(|e| self.fail(&e))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quarantine_file_is_as_long_as_it_is_when_nothing_is_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(QUARANTINE_FILE);
+        assert_eq!(Quarantine::open(path.clone()).unwrap().flush().unwrap(), 0);
+        std::fs::write(&path, "{}\n").unwrap();
+        let mut quarantine = Quarantine::open(path.clone()).unwrap();
+        assert_eq!(quarantine.flush().unwrap(), 3);
+        quarantine.write(7, "a:8", None, "why", true).unwrap();
+        assert_eq!(quarantine.flush().unwrap(), path.metadata().unwrap().len());
+    }
+}
