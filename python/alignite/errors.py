@@ -99,7 +99,7 @@ class CheckpointError(AligniteError, ValueError):
 
 
 class Preempted(AligniteError):  # noqa: N818 - an event, not a fault
-    """The run was told to stop, and saved a checkpoint before it did."""
+    """The work was told to stop by SIGTERM, and saved what the same command goes on from."""
 
     exit_code = 75
 

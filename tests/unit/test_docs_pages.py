@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import warnings
@@ -46,7 +47,7 @@ def walk(page: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
             assert name, f"{page}: a YAML block does not say which file it is"
             Path(name[1]).write_text(text)
         elif kind == "":
-            for line in text.splitlines():
+            for line in text.replace("\\\n", "").splitlines():
                 words = shlex.split(re.sub(r"--max_steps \d+", "--max_steps 4", line))
                 assert words[0] == "alignite", f"{page}: {line}"
                 assert main(words[1:]) == 0, f"{page}: {line}\n{capsys.readouterr().err}"
@@ -68,6 +69,17 @@ def test_prepare_your_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (folder / "faq.csv").read_text().count("\n") == 3
     assert [len(piece) for piece in re.findall(r'"completion": "(.*)"', (folder / "texts.jsonl").read_text())]
     assert (folder / "runs" / "texts" / "model.safetensors").is_file()
+
+
+def test_prepare_a_million(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("raw/a.jsonl.zst", "raw/b.jsonl.zst", "tests/gsm8k.jsonl", "more.jsonl"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        rows = [{"prompt": f"What does {name} say of {n}?", "completion": f"{n} is {n} " * 3} for n in range(200)]
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    printed = walk("prepare_a_million.md", capsys)
+    assert any("windows in cleaned/validation" in text for text in printed)
+    assert json.loads((folder / "merged" / "report.json").read_text())["rows"] == 600
+    assert (folder / "prepared_megatron_labels.idx").is_file()
 
 
 def test_train(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from typing import Any
 
 from alignite.cli.options import parse, stderr
 from alignite.config import PrepareConfig, SFTConfig
-from alignite.errors import DataError, UsageError
+from alignite.errors import DataError, Preempted, UsageError
 
 
 def run(argv: Sequence[str]) -> int:
@@ -38,7 +40,8 @@ def run(argv: Sequence[str]) -> int:
     for condition in config.fail_if:
         parse_condition(condition)
     started = time.perf_counter()
-    with _progress() as progress:
+    goes_on = not config.merge and config.dedup == "none"
+    with _stoppable(goes_on), _progress() as progress:
         if config.merge:
             made = {"": merge_shards(config.merge, config.output_dir)}
         else:
@@ -56,7 +59,7 @@ def run(argv: Sequence[str]) -> int:
         print(json.dumps((reports.get("", reports)) | {"seconds": seconds, "output_dir": config.output_dir}))
     for name, prepared in made.items():
         if not as_json:
-            _table(reports[name], seconds)
+            _table(reports[name], prepared.work)
             print(f"{len(prepared):,} windows in {prepared.folder}")
     failed = [failure for report in reports.values() for failure in failures(report, config.fail_if)]
     if failed:
@@ -69,7 +72,7 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _table(report: dict[str, Any], seconds: float) -> None:
+def _table(report: dict[str, Any], work: tuple[int, int, float]) -> None:
     lines = [("rows in", f"{report['rows']:,} ({report['format']})"), ("rows used", f"{report['used']:,}")]
     if report["records"] != report["used"]:
         lines.append(("records", f"{report['records']:,}"))
@@ -91,10 +94,36 @@ def _table(report: dict[str, Any], seconds: float) -> None:
     if report["reused"]:
         lines.append(("time", "none: the set was there"))
     else:
-        rate = f"{report['rows'] / seconds:,.0f} rows/s, {report['tokens'] / seconds:,.0f} tokens/s"
-        lines.append(("time", f"{seconds:.1f} s, {rate}"))
+        rows, tokens, seconds = work
+        rate = f", {rows / seconds:,.0f} rows/s, {tokens / seconds:,.0f} tokens/s" if rows else ""
+        lines.append(("time", f"{seconds:.1f} s{rate}"))
     for name, text in lines:
         stderr(f"{name:<16}{text}")
+
+
+@contextmanager
+def _stoppable(goes_on: bool) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the work and say what the same command would do."""
+    again = "the same command " + ("goes on where its last finished file ends" if goes_on else "begins anew")
+    is_terminated = False
+
+    def stop(*_: object) -> None:
+        nonlocal is_terminated
+        is_terminated = True
+        # Not an Exception: where jinja2 renders, that would be the template's fault and cost a row.
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if is_main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_terminated:
+            raise Preempted("stopped by SIGTERM", fix=again) from None
+        raise KeyboardInterrupt(f"stopped; {again}") from None
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -105,13 +134,19 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
         return
     from rich.console import Console
 
-    started = time.perf_counter()
+    # Rates count from the first call, whose rows may be those of an earlier run, and anew with each pass.
+    first = (0, 0, time.perf_counter())
+    last = -1
     with Console(stderr=True).status("reading") as status:
 
         def tell(rows: int, tokens: int) -> None:
-            seconds = max(time.perf_counter() - started, 1e-9)
-            status.update(
-                f"{rows:,} rows, {rows / seconds:,.0f} a second; {tokens:,} tokens, {tokens / seconds:,.0f} a second"
-            )
+            nonlocal first, last
+            now = time.perf_counter()
+            if last < 0 or rows < last:
+                first = (rows, tokens, now)
+            last = rows
+            seconds = max(now - first[2], 1e-9)
+            row_rate, token_rate = (rows - first[0]) / seconds, (tokens - first[1]) / seconds
+            status.update(f"{rows:,} rows, {row_rate:,.0f} a second; {tokens:,} tokens, {token_rate:,.0f} a second")
 
         yield tell

@@ -27,7 +27,8 @@ class DataOptions(Options):
         default=True, help="render rows with the model's chat template; false leaves text raw"
     )
     template_date: str | None = option(
-        default=None, help="date that templates see as today, YYYY-MM-DD; default: the first run's day"
+        default=None,
+        help="date that templates see as today, YYYY-MM-DD; default: the first run's day, which the set keeps",
     )
     train_on_header: bool = option(
         default=False, help="score the header that opens an assistant's turn, its role included"

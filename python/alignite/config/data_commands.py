@@ -17,7 +17,7 @@ class PrepareConfig(CleanOptions, DataOptions):
     )
     data: list[str] = option(default=[], help="files of any format, folders, globs, URLs, or org/name[:[config:]split]")
     output_dir: str | None = option(default=None, help="the prepared folder, made whole or not at all")
-    append: bool = option(default=False, help="add the data to the set that is in output_dir")
+    append: bool = option(default=False, help="add the data to the set that is in output_dir; not with dedup")
     shard: str | None = option(
         default=None, help="make a part of the set, K/N with K from 0 to N-1; any machine may make any of them"
     )
@@ -27,7 +27,9 @@ class PrepareConfig(CleanOptions, DataOptions):
         help="exit with code 3 when the report is so: rows, used, bad, dropped, truncated, tokens, fill, ... with >, "
         "<, >=, <= and a number or a share of the rows, such as 'dropped>1%'",
     )
-    num_threads: int = option(default=0, help="CPU threads; 0 means all cores; the result is the same")
+    num_threads: int = option(
+        default=0, help="CPU threads; 0 means all cores, 4 a core are the most; the result is the same"
+    )
 
     def validate(self) -> None:
         super().validate()

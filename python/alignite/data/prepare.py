@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alignite.config import PrepareConfig, SFTConfig
+from alignite.config.data import DataOptions
 from alignite.data.files import find_files
 from alignite.data.prepared import PreparedSet
-from alignite.data.tokenizer import ChatTokenizer
+from alignite.data.tokenizer import ChatTokenizer, resolve_date
 from alignite.errors import CheckpointError, DataError, ResourceError, UsageError
 from alignite.native import data as native
 from alignite.native.data import Sources
 
+Config = TypeVar("Config", bound=DataOptions)
 Data = str | Path | Iterable[str | Path] | Iterable[Mapping[str, Any]]
 
 
@@ -48,7 +52,8 @@ def prepare(
         kinds: records that are taken (conversation, text, preference, ranking, steps, unpaired); default: all.
         shard: (number, of): make every ``of``-th block of rows only; :func:`merge_shards` joins all.
         part: ``train`` or ``validation`` of what ``split_share`` parts; :func:`prepare_split` makes both.
-        append: add the data to the set in ``output_dir``; data that were appended before are not added again.
+        append: add the data to the set in ``output_dir``; files that it holds, told by their content, are not added
+            again.
         expected: the fingerprint that the set must have; without it the folder stays as it is.
         progress: called with the rows and tokens done, about ten times a second and at the end.
 
@@ -57,12 +62,15 @@ def prepare(
         DataError: a file or row cannot be read (with ``on_bad_row="error"``), or nothing is left to train on.
         TemplateError, MaskError, TokenizerError: the model folder does not suit the data.
         ResourceError: the folder cannot be written, or the disk has too little room.
-        UsageError: there is no set to append to, or ``split_share`` is given without a part.
+        UsageError: the set cannot be appended to with these options, or the folder holds appended data that these lack;
+            ``split_share`` is given without a part.
     """
+    started = time.perf_counter()
     if part is None and getattr(config, "split_share", 0.0) > 0:
         raise UsageError("split_share makes two sets", fix="call prepare_split, or name the part: train or validation")
-    preparer = tokenizer.preparer(config, kinds=kinds, shard=shard, part=part)
     folder = Path(output_dir)
+    config = _dated(config, folder)
+    preparer = tokenizer.preparer(config, kinds=kinds, shard=shard, part=part)
     sources, files = resolve_data(data)
     if expected is not None:
         check_unchanged(preparer.fingerprint(sources), expected, folder)
@@ -73,9 +81,11 @@ def prepare(
             "the output folder cannot be made", where=str(folder.parent), why=str(error), fix="check the path"
         ) from error
     check_room(files, folder, shard[1] if shard else 1)
-    report = preparer.prepare(sources, folder, progress, append)
+    report = json.loads(preparer.prepare(sources, folder, progress, append))
     prepared = PreparedSet(folder)
-    prepared.reused = bool(json.loads(report)["reused"])
+    prepared.reused = bool(report["reused"])
+    rows, tokens = report.get("work", (0, 0))
+    prepared.work = (rows, tokens, time.perf_counter() - started)
     return prepared
 
 
@@ -95,23 +105,50 @@ def prepare_split(
     A row's side is told by a hash of its content, after duplicates are gone, so it stays when data are added.
 
     Raises:
-        DataError, ResourceError, UsageError: as :func:`prepare`.
+        DataError, ResourceError, UsageError: as :func:`prepare`. UsageError: the folder holds a set that is not split.
     """
+    folder = Path(output_dir)
+    if (folder / "report.json").exists():
+        raise UsageError(
+            "the folder holds a set that is not split",
+            where=str(folder),
+            why="train and validation would stand inside of it, and whoever reads the folder would get the old set",
+            fix="choose another output_dir, or leave out split_share",
+        )
+    folders = [folder / part for part in ("train", "validation")]
+    config = _dated(config, *folders)
     sets = [
         prepare(
-            data,
-            tokenizer,
-            config,
-            Path(output_dir) / part,
-            kinds=kinds,
-            shard=shard,
-            part=part,
-            append=append,
-            progress=progress,
+            data, tokenizer, config, path, kinds=kinds, shard=shard, part=path.name, append=append, progress=progress
         )
-        for part in ("train", "validation")
+        for path in folders
     ]
     return sets[0], sets[1]
+
+
+def _dated(config: Config, *folders: Path) -> Config:
+    """With the date that templates see: the one given, that of a set which is there or begun, or today."""
+    if config.template_date is not None:
+        return config
+    dates = (date for folder in folders for date in _dates(folder))
+    year, month, day = resolve_date(next(dates, None))
+    return replace(config, template_date=f"{year:04}-{month:02}-{day:02}")
+
+
+def _dates(folder: Path) -> Iterator[str]:
+    staging = folder.with_name(f".{folder.name}.preparing")
+    for path in (
+        folder / "report.json",
+        folder.with_name(f".{folder.name}.old") / "report.json",
+        staging / "progress.json",
+    ):
+        try:
+            read = json.loads(path.read_text(encoding="utf-8"))
+            date = read.get("report", read).get("template_date")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if isinstance(date, str):
+            yield date
 
 
 def prepare_sft(
@@ -142,8 +179,12 @@ def merge_shards(folders: Sequence[str | Path], output_dir: str | Path) -> Prepa
         UsageError: a shard is missing or given twice, or they are of different sets.
         DataError: a shard is damaged. ResourceError: the folder cannot be written.
     """
-    native.merge_prepared([Path(folder) for folder in folders], Path(output_dir))
-    return PreparedSet(output_dir)
+    started = time.perf_counter()
+    report = json.loads(native.merge_prepared([Path(folder) for folder in folders], Path(output_dir)))
+    prepared = PreparedSet(output_dir)
+    prepared.reused = bool(report["reused"])
+    prepared.work = (0, 0, time.perf_counter() - started)
+    return prepared
 
 
 # Bytes of a prepared set for each byte of a file, at the least: 8 bytes of ids and labels a token, and hardly any text

@@ -56,7 +56,8 @@ class Origins:
 class PreparedSet:
     """Windows of tokens in Arrow files that are mapped, not read into memory.
 
-    ``reused`` says that preparing found this set as it was wanted.
+    ``reused`` says that preparing found this set as it was wanted; ``work`` holds the rows, tokens and seconds of the
+    call that made it, without what an earlier one had done.
 
     Raises:
         DataError: there is no prepared set in the folder, or its bytes are not those that were written.
@@ -66,6 +67,7 @@ class PreparedSet:
         self.folder = Path(folder)
         self._native = native.PreparedSet(self.folder)
         self.reused = False
+        self.work = (0, 0, 0.0)
 
     def __len__(self) -> int:
         return len(self._native)

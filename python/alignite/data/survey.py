@@ -12,7 +12,8 @@ from alignite.data.prepare import Data, resolve_data
 from alignite.data.tokenizer import ChatTokenizer
 
 # What only a set on disk has.
-_WRITTEN = ("fingerprint", "reused", "parts", "identity", "sources", "base", "shard", "appended", "notes")
+_WRITTEN = {"fingerprint", "reused", "parts", "identity", "sources", "base", "shard", "appended", "notes"}
+_WRITTEN |= {"source_prints", "template_date"}
 
 
 @dataclass(frozen=True)

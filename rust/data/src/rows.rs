@@ -7,7 +7,7 @@ use crate::prepare::Preparer;
 use crate::source::{Content, Rows, Source, is_fatal, json};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -47,6 +47,8 @@ pub(crate) struct Read {
     pub(crate) format: String,
     /// Columns that no format reads.
     pub(crate) unused: Vec<String>,
+    /// The sources that held something.
+    pub(crate) sources: BTreeSet<usize>,
 }
 
 /// What a worker is given: the row, its format, and where it stands.
@@ -166,6 +168,13 @@ pub(crate) fn each_row<T: Send>(
     Ok(read)
 }
 
+/// Threads that work when so many are asked for; 0 asks for as many as there are cores. More than a few for each core
+/// only take memory and the time to start them.
+pub(crate) fn threads(asked: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if asked == 0 { cores } else { asked.min(4 * cores) }
+}
+
 /// The sources as messages name them.
 pub(crate) fn names(sources: &[Source]) -> String {
     sources.iter().map(Source::name).collect::<Vec<_>>().join(", ")
@@ -274,6 +283,7 @@ where
     /// The work on a chunk; the first chunk of a source tells its format.
     fn job(&mut self, mut chunk: Chunk, read: &mut Read) -> Result<Job<'a, W>> {
         let index = chunk.source;
+        read.sources.insert(index);
         if self.format.as_ref().is_none_or(|(of, _)| *of != index) {
             chunk.lines = self.format_told(index, chunk.lines)?;
             self.tell(read);
@@ -374,5 +384,17 @@ pub(crate) fn reason_of(error: &Error) -> String {
     match &error.location {
         Some(inner) if !inner.contains(':') => format!("{} ({inner})", error.what),
         _ => error.what.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_some_a_core_at_most() {
+        let cores = threads(0);
+        assert!(cores >= 1);
+        assert_eq!((threads(1), threads(5000)), (1, 4 * cores));
     }
 }

@@ -212,6 +212,7 @@ impl Preparer {
         })?;
         (work.survey.report.rows, work.survey.report.format) = (read.rows, read.format);
         work.survey.report.unused_columns = read.unused;
+        work.survey.report.forget_rows();
         if let Some(missing) = work.asked.iter().position(|(_, found)| !found) {
             return Err(Error::new(Kind::Usage, format!("there is no row {}", wanted.asked[missing]))
                 .at(names(sources))
@@ -232,7 +233,7 @@ impl Work<'_> {
             Ok(looked) => looked,
             Err(error) => {
                 let reason = reason_of(&error);
-                self.survey.report.dropped(&spot.place, reason.clone());
+                self.survey.report.dropped(spot.id, &spot.place, reason.clone());
                 self.survey.report.bad += 1;
                 self.survey.bad.add(&spot.place);
                 self.keep(spot, false, Some(&reason.clone()), |spot| vec![Shown::bad(spot, reason, error)]);
@@ -263,10 +264,10 @@ impl Work<'_> {
         match (is_used, reason) {
             (true, Some(reason)) => report.dropped_records.entry(reason.into()).or_default().add(&spot.place),
             (true, None) => {}
-            (false, reason) => report.dropped(&spot.place, reason.unwrap_or("the row holds no record").into()),
+            (false, reason) => report.dropped(spot.id, &spot.place, reason.unwrap_or("the row holds no record").into()),
         }
         if is_used {
-            report.used(&spot.place, control_text);
+            report.used(spot.id, &spot.place, control_text);
         }
         Ok(())
     }
@@ -289,7 +290,7 @@ impl Work<'_> {
         };
         let what = what.or((!control.is_empty()).then_some("control tokens"));
         if let Ok((_, cut)) = fate {
-            self.survey.report.record(&spot.place, cut);
+            self.survey.report.record(spot.id, &spot.place, cut);
             self.pending.push(Item { row: spot.id, position: spot.position, sample });
             for token in control {
                 *self.survey.control_tokens.entry(token).or_default() += 1;
@@ -309,7 +310,7 @@ impl Work<'_> {
                     self.tokens.add(sample.len());
                     self.scored.add(sample.labels.iter().filter(|&&label| label != IGNORE).count());
                     self.duplicate(hash(sample.ids.iter().map(|id| id.cast_unsigned())), spot);
-                    self.survey.report.record(&spot.place, cut);
+                    self.survey.report.record(spot.id, &spot.place, cut);
                     self.pending.push(Item { row: spot.id, position: spot.position, sample });
                     what = what.or(how(cut));
                     fate = Ok(());

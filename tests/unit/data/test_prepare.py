@@ -257,8 +257,9 @@ def test_a_set_is_made_again_only_when_something_that_decides_it_changes(
     assert first[1] is False
     os.utime(path)
     assert fingerprint(SFTConfig(template_date="2026-01-01", num_threads=1, seed=9)) == (first[0], True)
+    # The template asks for no date.
+    assert fingerprint(SFTConfig(template_date="2026-01-02")) == (first[0], True)
     changed = [
-        SFTConfig(template_date="2026-01-02"),
         SFTConfig(template_date="2026-01-01", max_length=99),
         SFTConfig(template_date="2026-01-01", packing="bfd"),
     ]
@@ -272,7 +273,7 @@ def test_a_set_is_made_again_only_when_something_that_decides_it_changes(
     seen.add(fingerprint(SFTConfig(template_date="2026-01-01"), ChatTokenizer.from_folder(other))[0])
     jsonl(path, [chat("q", "a"), chat("r", "c")])
     seen.add(fingerprint(SFTConfig(template_date="2026-01-01"))[0])
-    assert len(seen) == 6
+    assert len(seen) == 5
 
 
 def test_threads_do_not_change_the_result(tokenizer: ChatTokenizer, tmp_path: Path) -> None:

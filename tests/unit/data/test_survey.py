@@ -17,6 +17,7 @@ from alignite.errors import DataError, UsageError
 
 Row = dict[str, Any]
 WRITTEN = {"fingerprint", "reused", "parts", "identity", "sources", "base", "shard", "appended", "notes"}
+WRITTEN |= {"source_prints", "template_date"}
 
 
 @pytest.fixture(scope="module")

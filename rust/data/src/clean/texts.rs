@@ -20,7 +20,7 @@ impl TextCleaner {
     /// As [`Cleaner::new`], or threads cannot be started.
     pub fn new(options: CleanOptions, folder: &Path, num_threads: usize) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(num_threads)
+            .num_threads(crate::rows::threads(num_threads))
             .build()
             .map_err(|e| Error::new(Kind::Resource, "cannot start worker threads").because(e))?;
         Ok(Self { cleaner: Cleaner::new(options, folder)?, pool, observed: 0, judged: 0 })

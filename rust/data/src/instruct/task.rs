@@ -136,7 +136,7 @@ impl<'a> TaskSource<'a> {
     /// A source cannot be read, the sink fails, or, unless rows are skipped, a row is bad or a template fails on one.
     pub fn each(&self, sources: &[Source], mut sink: impl FnMut(Vec<Instance>) -> Result<bool>) -> Result<Report> {
         let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.options.num_threads)
+            .num_threads(crate::rows::threads(self.options.num_threads))
             .build()
             .map_err(|e| Error::new(Kind::Resource, "cannot start worker threads").because(e))?;
         let pool = self.pool(sources)?;

@@ -1,13 +1,16 @@
-//! Sets that are made of sets: shards joined, and a set with more appended.
+//! Shards joined to one set.
 
 use super::options::PART_BYTES;
-use super::staging::{Progress, QUARANTINE_FILE, Staging, check_target};
+use super::staging::{QUARANTINE_FILE, Staging, check_appended, check_target};
 use super::writer::Parts;
-use super::{Preparer, Report, Tick, derived, existing};
+use super::{Report, Tick, existing};
 use crate::error::{Error, Kind, Result};
 use crate::prepared::PreparedSet;
-use crate::source::Source;
-use std::io::Write;
+use serde::Deserialize;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Join the shards of one set, made anywhere, to the set that one machine would have made.
@@ -35,7 +38,10 @@ pub fn merge(folders: &[PathBuf], target: &Path, tick: &mut Tick<'_>) -> Result<
     if let Some(other) = shards.iter().find(|shard| shard.1 != of || shard.4.base != base) {
         return Err(Error::new(Kind::Usage, "these shards are not of one set")
             .at(other.2.display().to_string())
-            .because(format!("its data or options differ from those of {}", first_folder.display()))
+            .because(format!(
+                "its data, options or the date that its template saw differ from {}'s",
+                first_folder.display()
+            ))
             .fix("prepare all shards from the same files with the same options"));
     }
     let numbers: Vec<u64> = shards.iter().map(|shard| shard.0).collect();
@@ -48,7 +54,11 @@ pub fn merge(folders: &[PathBuf], target: &Path, tick: &mut Tick<'_>) -> Result<
         return Ok(report);
     }
     check_target(target)?;
-    let staging = Staging::lock(target, &mut || tick(0, 0))?;
+    let mut staging = Staging::lock(target, &mut || tick(0, 0))?;
+    if let Some(report) = existing(target, &base) {
+        return Ok(report);
+    }
+    check_appended(target, &first.source_prints)?;
     staging.begin(&base, false)?;
     let mut blocks: Vec<(u64, usize, usize)> = Vec::new();
     for (index, (.., report)) in shards.iter().enumerate() {
@@ -66,76 +76,56 @@ pub fn merge(folders: &[PathBuf], target: &Path, tick: &mut Tick<'_>) -> Result<
         }
     }
     let mut report = Report::default();
-    for (.., folder, _, shard) in &shards {
-        report.add(shard);
-        let rows = std::fs::read(folder.join(QUARANTINE_FILE)).unwrap_or_default();
-        if !rows.is_empty() {
-            let path = staging.folder.join(QUARANTINE_FILE);
-            let file = std::fs::OpenOptions::new().create(true).append(true).open(&path);
-            let written = file.and_then(|mut file| file.write_all(&rows));
-            written.map_err(|e| Error::io("cannot write the rows that are left out", &path, &e))?;
-        }
-    }
+    shards.iter().for_each(|shard| report.add(&shard.4));
+    report.forget_rows();
+    report.say_if_empty();
+    join_left_out(shards.iter().map(|shard| shard.2.as_path()), &staging.folder.join(QUARANTINE_FILE))?;
     (report.parts, report.sources) = (parts.finish()?, first.sources.clone());
+    (report.source_prints, report.identity) = (first.source_prints.clone(), first.identity.clone());
+    report.template_date.clone_from(&first.template_date);
     (report.fingerprint, report.base) = (base.clone(), base);
-    let filled: f64 = shards.iter().filter(|s| s.4.fill > 0.0).map(|s| s.4.tokens as f64 / s.4.fill).sum();
-    report.fill = if filled > 0.0 { report.tokens as f64 / filled } else { 0.0 };
+    // Each shard's room is a whole number of tokens.
+    let room: f64 = shards.iter().filter(|s| s.4.fill > 0.0).map(|s| (s.4.tokens as f64 / s.4.fill).round()).sum();
+    report.fill = if room > 0.0 { report.tokens as f64 / room } else { 0.0 };
     staging.publish(target, &report)?;
+    report.work = Some((0, 0));
     Ok(report)
 }
 
-impl Preparer {
-    /// Add sources to the set in a folder. What was appended before is not appended again.
-    ///
-    /// # Errors
-    /// As [`Preparer::prepare`]; or the folder holds no set, or one that was made with other options.
-    pub fn append(&self, sources: &[Source], folder: &Path, tick: &mut Tick<'_>) -> Result<Report> {
-        let added = self.fingerprint(sources)?;
-        let mut staging = Staging::lock(folder, &mut || tick(0, 0))?;
-        let set = PreparedSet::open(folder)?;
-        let mut old: Report = serde_json::from_str(set.report())
-            .map_err(|e| Error::data("the report cannot be read").at(folder.display().to_string()).because(e))?;
-        if old.base == added || old.appended.contains(&added) {
-            old.reused = true;
-            return Ok(old);
-        }
-        let identity = format!("{:032x}", self.identity);
-        if old.identity != identity {
-            return Err(Error::new(Kind::Usage, "the set was made with other options, or for another model")
-                .at(folder.display().to_string())
-                .fix("append with the options of the set, or prepare a new one"));
-        }
-        let fingerprint = derived(&old.fingerprint, &added);
-        let mut begun = staging.begin(&fingerprint, self.resumes())?;
-        if begun.report.parts.is_empty() {
-            for part in &old.parts {
-                let (from, to) = (folder.join(&part.file), staging.folder.join(&part.file));
-                let linked = std::fs::hard_link(&from, &to).or_else(|_| std::fs::copy(&from, &to).map(|_| ()));
-                linked.map_err(|e| Error::io("cannot take over a file of the set", &to, &e))?;
-            }
-            let left_out = folder.join(QUARANTINE_FILE);
-            if left_out.exists() {
-                let to = staging.folder.join(QUARANTINE_FILE);
-                std::fs::copy(&left_out, &to).map_err(|e| Error::io("cannot take over a file of the set", &to, &e))?;
-            }
-            begun = Progress { rows_before: old.rows, report: old.clone(), ..Progress::default() };
-        }
-        drop(set);
-        let base = old.base.clone();
-        let mut made = self.run(sources, &staging, begun.clone(), &base, &fingerprint, tick);
-        if made.as_ref().is_err_and(|error| error.kind == Kind::Backend) {
-            made = self.run(sources, &staging, begun, &base, &fingerprint, tick);
-        }
-        match made {
-            Ok(mut report) => {
-                report.appended.push(added);
-                staging.publish(folder, &report)?;
-                Ok(report)
-            }
-            Err(error) => {
-                staging.keep = error.kind == Kind::Interrupted && staging.has_progress();
-                Err(error)
-            }
-        }
+/// The rows that shards left out, in the rows' order; each shard has its own in order.
+fn join_left_out<'a>(folders: impl Iterator<Item = &'a Path>, to: &Path) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Numbered {
+        row_id: u64,
     }
+
+    let mut files = Vec::new();
+    for path in folders.map(|folder| folder.join(QUARANTINE_FILE)).filter(|path| path.exists()) {
+        let file = File::open(&path).map_err(|e| Error::io("cannot read the rows that are left out", &path, &e))?;
+        files.push((BufReader::new(file).lines(), path));
+    }
+    if files.is_empty() {
+        return Ok(());
+    }
+    let count = files.len();
+    let mut next = |index: usize| -> Result<Option<(u64, usize, String)>> {
+        let (lines, path) = &mut files[index];
+        let Some(line) = lines.next() else { return Ok(None) };
+        let line = line.map_err(|e| Error::io("cannot read the rows that are left out", path, &e))?;
+        let numbered: Numbered = serde_json::from_str(&line).map_err(|e| {
+            Error::data("the rows that are left out cannot be read").at(path.display().to_string()).because(e)
+        })?;
+        Ok(Some((numbered.row_id, index, line)))
+    };
+    let mut heads = BinaryHeap::new();
+    for index in 0..count {
+        heads.extend(next(index)?.map(Reverse));
+    }
+    let failed = |e: std::io::Error| Error::io("cannot write the rows that are left out", to, &e);
+    let mut file = BufWriter::new(File::create(to).map_err(failed)?);
+    while let Some(Reverse((_, index, line))) = heads.pop() {
+        writeln!(file, "{line}").map_err(failed)?;
+        heads.extend(next(index)?.map(Reverse));
+    }
+    file.flush().map_err(failed)
 }

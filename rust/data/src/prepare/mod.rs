@@ -1,5 +1,6 @@
 //! From files to a prepared folder, in bounded memory, with every row accounted for.
 
+mod append;
 mod merge;
 mod options;
 mod packing;
@@ -24,7 +25,7 @@ use crate::prepared::REPORT_FILE;
 use crate::source::Source;
 use crate::template::{Renderer, Template};
 use serde_json::{Map, Value};
-use staging::{Staging, check_target};
+use staging::{Progress, Staging, check_appended, check_target};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 /// Rows that make up a block, which is packed by itself.
 pub(crate) const PACKING_WINDOW: usize = 10_000;
 /// The version of what is written; a change of behaviour changes it, so that old sets are made anew.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// Hears of the rows and tokens done, and says whether to go on.
 pub type Tick<'a> = dyn FnMut(u64, u64) -> bool + 'a;
@@ -44,6 +45,17 @@ pub struct Preparer {
     packing: Packing,
     /// Hash of everything but the sources.
     identity: u128,
+    /// The date, when the template asks for it.
+    date: Option<String>,
+}
+
+/// What a set is known by.
+struct Wanted {
+    fingerprint: String,
+    /// The same without what makes shards differ.
+    base: String,
+    /// Hashes of the sources.
+    prints: Vec<String>,
 }
 
 impl Preparer {
@@ -74,10 +86,18 @@ impl Preparer {
     ) -> Result<Self> {
         let packing = options.check()?;
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        let settings = serde_json::to_string(&options).unwrap_or_default();
+        let template = template.filter(|_| options.apply_chat_template);
+        let (year, month, day) = options.template_date;
+        let date =
+            template.filter(|source| source.contains("strftime_now")).map(|_| format!("{year:04}-{month:02}-{day:02}"));
+        let mut settings = options.clone();
+        if date.is_none() {
+            // Nobody asks for it, so the set of another day is the same.
+            settings.template_date = (0, 0, 0);
+        }
+        let settings = serde_json::to_string(&settings).unwrap_or_default();
         let tokens = serde_json::to_string(&special_tokens).unwrap_or_default();
         let version = format!("{} {REVISION}", env!("CARGO_PKG_VERSION"));
-        let template = template.filter(|_| options.apply_chat_template);
         for part in [
             tokenizer_json,
             template.unwrap_or("").as_bytes(),
@@ -107,7 +127,7 @@ impl Preparer {
             options.max_length,
             packing.splits(),
         )?;
-        Ok(Self { encoder, packing, identity: hasher.digest128(), options })
+        Ok(Self { encoder, packing, identity: hasher.digest128(), date, options })
     }
 
     /// What decides how rows become windows.
@@ -118,10 +138,12 @@ impl Preparer {
 
     /// Threads that work; one is the caller's own.
     pub(crate) fn threads(&self) -> usize {
-        match self.options.num_threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        }
+        crate::rows::threads(self.options.num_threads)
+    }
+
+    /// Hash of what decides a set but the data.
+    fn identity(&self) -> String {
+        format!("{:032x}", self.identity)
     }
 
     /// How samples share windows.
@@ -159,24 +181,42 @@ impl Preparer {
     /// the rows done after every few rows; when it says false the work stops.
     ///
     /// # Errors
-    /// A source cannot be read, a row is bad and `on_bad_row` is "error", no row is left, or the folder cannot be
-    /// written.
+    /// A source cannot be read, a row is bad and `on_bad_row` is "error", no row is left, the folder cannot be written,
+    /// or it holds something that would be lost.
     pub fn prepare(&self, sources: &[Source], folder: &Path, tick: &mut Tick<'_>) -> Result<Report> {
-        let base = self.base(sources)?;
-        let fingerprint = self.sharded(&base);
-        if let Some(report) = existing(folder, &fingerprint) {
+        let wanted = self.wanted(sources)?;
+        if let Some(report) = existing(folder, &wanted.fingerprint) {
             return Ok(report);
         }
         check_target(folder)?;
-        let mut staging = Staging::lock(folder, &mut || tick(0, 0))?;
-        if let Some(report) = existing(folder, &fingerprint) {
+        let staging = Staging::lock(folder, &mut || tick(0, 0))?;
+        if let Some(report) = existing(folder, &wanted.fingerprint) {
             return Ok(report);
         }
+        check_appended(folder, &wanted.prints)?;
+        self.make(sources, staging, &wanted, folder, &|_| Ok(None), tick)
+    }
+
+    /// Make a set, or go on with it; `start` may give another beginning than none.
+    fn make(
+        &self,
+        sources: &[Source],
+        mut staging: Staging,
+        wanted: &Wanted,
+        folder: &Path,
+        start: &dyn Fn(&Staging) -> Result<Option<Progress>>,
+        tick: &mut Tick<'_>,
+    ) -> Result<Report> {
         loop {
-            let begun = staging.begin(&fingerprint, self.resumes())?;
-            match self.run(sources, &staging, begun, &base, &fingerprint, tick) {
-                Ok(report) => {
+            let mut begun = staging.begin(&wanted.fingerprint, self.resumes())?;
+            if begun.next_block == 0 {
+                begun = start(&staging)?.unwrap_or(begun);
+            }
+            let before = (begun.report.rows, begun.report.tokens);
+            match self.run(sources, &staging, begun, wanted, tick) {
+                Ok(mut report) => {
                     staging.publish(folder, &report)?;
+                    report.work = Some((report.rows - before.0, report.tokens - before.1));
                     return Ok(report);
                 }
                 // Caught at a difference: the reference does all the work, from the start.
@@ -194,7 +234,7 @@ impl Preparer {
     /// # Errors
     /// A source cannot be read.
     pub fn fingerprint(&self, sources: &[Source]) -> Result<String> {
-        self.base(sources).map(|base| self.sharded(&base))
+        self.wanted(sources).map(|wanted| wanted.fingerprint)
     }
 
     /// Whether blocks that are done need not be looked at again: not where later rows are compared with earlier ones.
@@ -202,23 +242,24 @@ impl Preparer {
         self.options.clean.dedup == Dedup::None
     }
 
-    fn base(&self, sources: &[Source]) -> Result<String> {
+    fn wanted(&self, sources: &[Source]) -> Result<Wanted> {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
         hasher.update(&self.identity.to_le_bytes());
+        let mut prints = Vec::with_capacity(sources.len());
         for source in sources {
-            hasher.update(&source.fingerprint()?.to_le_bytes());
+            let print = source.fingerprint()?;
+            hasher.update(&print.to_le_bytes());
+            prints.push(format!("{print:032x}"));
         }
         for path in &self.options.clean.decontaminate {
             hasher.update(&Source::File(path.clone()).fingerprint()?.to_le_bytes());
         }
-        Ok(format!("{:032x}", hasher.digest128()))
-    }
-
-    fn sharded(&self, base: &str) -> String {
-        match self.options.shard {
-            None => base.to_owned(),
-            Some((number, of)) => derived(base, &format!("shard {number} of {of}")),
-        }
+        let base = format!("{:032x}", hasher.digest128());
+        let fingerprint = match self.options.shard {
+            None => base.clone(),
+            Some((number, of)) => derived(&base, &format!("shard {number} of {of}")),
+        };
+        Ok(Wanted { fingerprint, base, prints })
     }
 }
 

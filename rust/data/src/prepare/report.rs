@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// Examples that a report keeps of each reason.
 const EXAMPLES: usize = 5;
+/// What is said of a set without windows.
+const EMPTY: &str = "the set is empty: no row of this shard or part is trained on";
 
 /// How often something happened, and where first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +18,9 @@ pub struct Count {
     pub count: u64,
     /// The first few places.
     pub examples: Vec<String>,
+    /// Their rows' numbers, in work that is to be joined: the first few of all shards are told by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<u64>,
 }
 
 /// What became of the rows.
@@ -64,6 +69,9 @@ pub struct Report {
     /// The files, as `sources` numbers them.
     #[serde(default)]
     pub sources: Vec<String>,
+    /// Hashes of what they held, in the same order.
+    #[serde(default)]
+    pub source_prints: Vec<String>,
     /// What ran, where it was not the usual: a slower tokenizer or template, and why.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -81,34 +89,60 @@ pub struct Report {
     /// Fingerprints of what was appended.
     #[serde(default)]
     pub appended: Vec<String>,
+    /// The date that the template saw, YYYY-MM-DD; none when it does not ask for one.
+    #[serde(default)]
+    pub template_date: Option<String>,
     /// The Arrow files.
     #[serde(default)]
     pub parts: Vec<Part>,
     /// Whether an earlier set was taken instead of making one.
     #[serde(default)]
     pub reused: bool,
+    /// Rows and tokens that were worked on in this call; not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<(u64, u64)>,
 }
 
 impl Report {
     /// A row that is trained on.
-    pub(crate) fn used(&mut self, place: &str, control_text: bool) {
+    pub(crate) fn used(&mut self, row: u64, place: &str, control_text: bool) {
         self.used += 1;
         if control_text {
-            self.control_text.add(place);
+            self.control_text.add_row(row, place);
         }
     }
 
     /// A record of it, and how it was shortened.
-    pub(crate) fn record(&mut self, place: &str, cut: Cut) {
+    pub(crate) fn record(&mut self, row: u64, place: &str, cut: Cut) {
         self.records += 1;
         if let Some(how) = how(cut) {
-            self.truncated.entry(how.into()).or_default().add(place);
+            self.truncated.entry(how.into()).or_default().add_row(row, place);
         }
     }
 
     /// A row that is not, or a record of one.
-    pub(crate) fn dropped(&mut self, place: &str, reason: String) {
-        self.dropped.entry(reason).or_default().add(place);
+    pub(crate) fn dropped(&mut self, row: u64, place: &str, reason: String) {
+        self.dropped.entry(reason).or_default().add_row(row, place);
+    }
+
+    /// Say something about the set, once.
+    pub(crate) fn say(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// What a set is called that nothing came to.
+    pub(super) fn say_if_empty(&mut self) {
+        if self.windows == 0 {
+            self.say(EMPTY.into());
+        }
+    }
+
+    /// Leave out the numbers of the examples' rows, which only joining needs.
+    pub(crate) fn forget_rows(&mut self) {
+        let counts = [&mut self.truncated, &mut self.dropped, &mut self.dropped_records].into_iter();
+        counts.flat_map(BTreeMap::values_mut).chain([&mut self.control_text]).for_each(|count| count.rows.clear());
     }
 
     /// A window.
@@ -127,21 +161,20 @@ impl Report {
 
     /// Add another set's counts.
     pub(crate) fn add(&mut self, other: &Self) {
-        if !self.format.split(", ").any(|known| known == other.format) {
-            let joined = [self.format.as_str(), &other.format].into_iter().filter(|name| !name.is_empty());
-            self.format = joined.collect::<Vec<_>>().join(", ");
+        for name in other.format.split(", ").filter(|name| !name.is_empty()) {
+            if self.format.is_empty() {
+                self.format = name.into();
+            } else if !self.format.split(", ").any(|known| known == name) {
+                self.format = format!("{}, {name}", self.format);
+            }
         }
-        self.identity.clone_from(&other.identity);
         for name in &other.unused_columns {
             if !self.unused_columns.contains(name) {
                 self.unused_columns.push(name.clone());
             }
         }
-        for note in &other.notes {
-            if !self.notes.contains(note) {
-                self.notes.push(note.clone());
-            }
-        }
+        // One shard's emptiness is not the set's.
+        other.notes.iter().filter(|note| *note != EMPTY).for_each(|note| self.say(note.clone()));
         self.rows += other.rows;
         self.used += other.used;
         self.records += other.records;
@@ -184,9 +217,21 @@ impl Count {
         }
     }
 
+    pub(crate) fn add_row(&mut self, row: u64, place: &str) {
+        self.add(place);
+        if self.rows.len() < EXAMPLES {
+            self.rows.push(row);
+        }
+    }
+
+    /// The first places by the rows' numbers, where both know them.
     fn join(&mut self, other: &Self) {
         self.count += other.count;
-        let room = EXAMPLES.saturating_sub(self.examples.len());
-        self.examples.extend(other.examples.iter().take(room).cloned());
+        let rows = std::mem::take(&mut self.rows).into_iter().chain(other.rows.iter().copied());
+        let examples = std::mem::take(&mut self.examples).into_iter().chain(other.examples.iter().cloned());
+        let mut all: Vec<(u64, String)> = rows.zip(examples).collect();
+        all.sort_by_key(|(row, _)| *row);
+        all.truncate(EXAMPLES);
+        (self.rows, self.examples) = all.into_iter().unzip();
     }
 }

@@ -2,7 +2,7 @@
 
 use super::staging::{Progress, QUARANTINE_FILE, Staging};
 use super::writer::{Block, Writer};
-use super::{Count, PACKING_WINDOW, Preparer, Report, Tick};
+use super::{Count, PACKING_WINDOW, Preparer, Report, Tick, Wanted};
 use crate::clean::{Cleaner, Dropped, Look};
 use crate::encode::{Encoded, Left, Outcome};
 use crate::error::{Error, Kind, Result};
@@ -14,7 +14,7 @@ use crate::source::Source;
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Seek, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -29,12 +29,13 @@ impl Preparer {
         &self,
         sources: &[Source],
         staging: &Staging,
-        begun: Progress,
-        base: &str,
-        fingerprint: &str,
+        mut begun: Progress,
+        wanted: &Wanted,
         tick: &mut Tick<'_>,
     ) -> Result<Report> {
         let (options, first) = (&self.options, begun.next_block);
+        let rows_done = first * PACKING_WINDOW as u64;
+        begun.report.template_date.clone_from(&self.date);
         let outside = self.outside_count();
         let is_now = |row: u64| {
             let block = block_of(row);
@@ -42,7 +43,7 @@ impl Preparer {
         };
         let skip = options.on_bad_row == "skip";
         let cleaner = self.cleaner(sources, staging, tick)?;
-        let writer = Writer::new(staging, self.packing, options.part_bytes, fingerprint, &begun);
+        let writer = Writer::new(staging, self.packing, options.part_bytes, &wanted.fingerprint, &begun);
         let quarantine = Quarantine::open(staging.folder.join(QUARANTINE_FILE))?;
         std::thread::scope(|scope| {
             let out = if self.threads() > 1 { Out::beside(scope, writer) } else { Out::Here(Box::new(writer)) };
@@ -67,7 +68,8 @@ impl Preparer {
                 sources,
                 &is_now,
                 skip,
-                &mut |rows| tick(rows, tokens.get()),
+                // Rows that were done before are only passed over.
+                &mut |rows| tick(rows.max(rows_done), tokens.get()),
                 |row| self.looked(row.format, row.fields, cleaner.as_ref()),
                 |spot, looked| {
                     let looked = looked.and_then(|(outcomes, look)| match (&cleaner, look) {
@@ -86,7 +88,13 @@ impl Preparer {
             let (mut report, out) = match read {
                 Ok(read) => {
                     let (mut report, out) = work.end()?;
-                    report.add(&Report { format: read.format, unused_columns: read.unused, ..Report::default() });
+                    let mut found = Report { format: read.format, unused_columns: read.unused, ..Report::default() };
+                    let names: Vec<String> =
+                        (0..sources.len()).filter(|n| !read.sources.contains(n)).map(|n| sources[n].name()).collect();
+                    if let Some(first) = names.first() {
+                        found.say(format!("{} of {} files hold no row (first: {first})", names.len(), sources.len()));
+                    }
+                    report.add(&found);
                     (report, out)
                 }
                 Err(error) => {
@@ -96,9 +104,15 @@ impl Preparer {
             };
             out.finish(&mut report)?;
             report.sources.extend(sources.iter().map(Source::name));
-            report.identity = format!("{:032x}", self.identity);
-            (report.base, report.fingerprint, report.shard) = (base.to_owned(), fingerprint.to_owned(), options.shard);
+            report.source_prints.extend_from_slice(&wanted.prints);
+            report.identity = self.identity();
+            (report.base, report.fingerprint) = (wanted.base.clone(), wanted.fingerprint.clone());
+            report.shard = options.shard;
+            if options.shard.is_none() {
+                report.forget_rows();
+            }
             self.note(&mut report, outside);
+            report.say_if_empty();
             if report.used == 0 && options.shard.is_none() && part.is_none() {
                 return Err(mask_error.unwrap_or_else(|| nothing_left(&report, sources)));
             }
@@ -176,10 +190,10 @@ impl Preparer {
     /// What ran slower than it might, and why; `outside` is the count before the run.
     pub(crate) fn note(&self, report: &mut Report, outside: u64) {
         if let ("reference", Some(why)) = self.encoder.tokenizer().name() {
-            report.notes.push(format!("the tokenizers library made the tokens: {why}"));
+            report.say(format!("the tokenizers library made the tokens: {why}"));
         }
         if self.outside_count() > outside {
-            report.notes.push("jinja2 rendered conversations that the Rust engine does not".into());
+            report.say("jinja2 rendered conversations that the Rust engine does not".into());
         }
     }
 }
@@ -234,12 +248,13 @@ impl<'scope> Work<'scope> {
             self.block = block;
         }
         self.report.rows += 1;
+        let row = spot.id + self.offset.0;
         let outcomes = match looked {
             Ok((_, Some(Dropped { reason, like, place }), _)) => {
                 let detail = like.map(|row| format!("row {row}")).or(place);
                 let at = detail.map_or_else(|| spot.place.clone(), |detail| format!("{} (as {detail})", spot.place));
-                self.quarantine.write(&at, None, &reason, false)?;
-                self.report.dropped(&at, reason);
+                self.quarantine.write(row, &at, None, &reason, false)?;
+                self.report.dropped(row, &at, reason);
                 return Ok(());
             }
             Ok((outcomes, None, held_out)) => {
@@ -257,13 +272,13 @@ impl<'scope> Work<'scope> {
                 return self.left_out(spot, reason_of(&error), true);
             }
         };
-        let (row, position) = (spot.id + self.offset.0, (spot.position.0 + self.offset.1, spot.position.1));
+        let position = (spot.position.0 + self.offset.1, spot.position.1);
         let (mut used, mut control_text, mut reason) = (false, false, None);
         for outcome in outcomes {
             match outcome {
                 Outcome::Used(Encoded { sample, cut, control_text: has_control, .. }) => {
                     (used, control_text) = (true, control_text || has_control);
-                    self.report.record(&spot.place, cut);
+                    self.report.record(row, &spot.place, cut);
                     self.tokens += sample.len() as u64;
                     self.items.push(Item { row, position, sample });
                 }
@@ -275,17 +290,18 @@ impl<'scope> Work<'scope> {
         match (used, reason) {
             (false, reason) => return self.left_out(spot, reason.unwrap_or("the row holds no record").into(), false),
             (true, Some(reason)) => {
-                self.report.dropped_records.entry(reason.into()).or_default().add(&spot.place);
+                self.report.dropped_records.entry(reason.into()).or_default().add_row(row, &spot.place);
             }
             (true, None) => {}
         }
-        self.report.used(&spot.place, control_text);
+        self.report.used(row, &spot.place, control_text);
         Ok(())
     }
 
     fn left_out(&mut self, spot: &Spot, reason: String, is_bad: bool) -> Result<()> {
-        self.quarantine.write(&spot.place, spot.head.as_deref(), &reason, is_bad)?;
-        self.report.dropped(&spot.place, reason);
+        let row = spot.id + self.offset.0;
+        self.quarantine.write(row, &spot.place, spot.head.as_deref(), &reason, is_bad)?;
+        self.report.dropped(row, &spot.place, reason);
         Ok(())
     }
 
@@ -370,12 +386,14 @@ impl Quarantine {
 
     fn begin(&mut self) -> Result<&mut BufWriter<File>> {
         let opened = OpenOptions::new().create(true).append(true).open(&self.path);
+        // A file that is appended to stands at its start until something is written.
+        let opened = opened.and_then(|mut file| file.seek(SeekFrom::End(0)).map(|_| file));
         let file = opened.map_err(|e| self.fail(&e))?;
         Ok(self.file.insert(BufWriter::new(file)))
     }
 
-    fn write(&mut self, place: &str, head: Option<&str>, reason: &str, is_bad: bool) -> Result<()> {
-        let mut line = json!({"where": place, "reason": reason, "bad": is_bad});
+    fn write(&mut self, row: u64, place: &str, head: Option<&str>, reason: &str, is_bad: bool) -> Result<()> {
+        let mut line = json!({"where": place, "row_id": row, "reason": reason, "bad": is_bad});
         if let (Some(head), Some(fields)) = (head, line.as_object_mut()) {
             fields.insert("row".into(), head.into());
         }
@@ -393,5 +411,22 @@ impl Quarantine {
             None => Ok(0),
         };
         length.map_err(|e| self.fail(&e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quarantine_file_is_as_long_as_it_is_when_nothing_is_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(QUARANTINE_FILE);
+        assert_eq!(Quarantine::open(path.clone()).unwrap().flush().unwrap(), 0);
+        std::fs::write(&path, "{}\n").unwrap();
+        let mut quarantine = Quarantine::open(path.clone()).unwrap();
+        assert_eq!(quarantine.flush().unwrap(), 3);
+        quarantine.write(7, "a:8", None, "why", true).unwrap();
+        assert_eq!(quarantine.flush().unwrap(), path.metadata().unwrap().len());
     }
 }

@@ -30,12 +30,31 @@ pub(super) fn check_target(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let is_part = name.starts_with("data") && name.ends_with(".arrow");
+        let number = name.strip_prefix("data-").and_then(|rest| rest.strip_suffix(".arrow"));
+        let is_part = number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()));
         if !is_part && name != REPORT_FILE && name != QUARANTINE_FILE {
             return refuse(format!("it holds {name}"));
         }
     }
     Ok(())
+}
+
+/// Whether a set that is made from sources with these hashes holds everything that was appended to the one in its folder.
+pub(super) fn check_appended(folder: &Path, prints: &[String]) -> Result<()> {
+    let text = std::fs::read_to_string(folder.join(REPORT_FILE)).unwrap_or_default();
+    let Some(old) = serde_json::from_str::<Report>(&text).ok().filter(|old| !old.appended.is_empty()) else {
+        return Ok(());
+    };
+    let lost = |(_, print): &(&String, &String)| !prints.contains(print);
+    let lost: Vec<&str> =
+        old.sources.iter().zip(&old.source_prints).filter(lost).map(|(name, _)| name.as_str()).collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Usage, "the folder holds a set with more appended, which these data would replace")
+        .at(folder.display().to_string())
+        .because(format!("it has the rows of {} and these data have not", lost.join(", ")))
+        .fix("append to it, choose another folder, or delete this one to make its set anew"))
 }
 
 /// How far the work is, written when a part is on the disk.
@@ -60,7 +79,8 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Take the lock of a target; `tick` is asked while another holds it.
+    /// Take the lock of a target; `tick` is asked while another holds it. What an earlier run left stays until
+    /// [`Staging::begin`].
     pub(super) fn lock(target: &Path, tick: &mut dyn FnMut() -> bool) -> Result<Self> {
         let name = target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -72,7 +92,9 @@ impl Staging {
             match lock.try_lock() {
                 // Another writer may have finished and taken the file away between the two calls.
                 Ok(()) if is_still(&lock, &lock_path) => {
-                    return Ok(Self { folder, lock_path, _lock: lock, keep: false });
+                    let staging = Self { folder, lock_path, _lock: lock, keep: true };
+                    staging.recover(target)?;
+                    return Ok(staging);
                 }
                 Ok(()) => {}
                 Err(std::fs::TryLockError::WouldBlock) if tick() => std::thread::sleep(WAIT),
@@ -84,8 +106,23 @@ impl Staging {
         }
     }
 
+    /// Where the set that is replaced is kept until the new one stands in its place.
+    fn old(&self) -> PathBuf {
+        self.folder.with_extension("old")
+    }
+
+    /// Put back the set of a run that was killed when it had taken the old one away and not yet put the new one there.
+    fn recover(&self, target: &Path) -> Result<()> {
+        let old = self.old();
+        if old.is_dir() && !target.exists() && !target.is_symlink() {
+            std::fs::rename(&old, target).map_err(|e| Error::io("cannot put the earlier set back", target, &e))?;
+        }
+        Ok(())
+    }
+
     /// What an earlier run left, when it was making the same set and its parts are whole; else an empty folder.
-    pub(super) fn begin(&self, fingerprint: &str, resumes: bool) -> Result<Progress> {
+    pub(super) fn begin(&mut self, fingerprint: &str, resumes: bool) -> Result<Progress> {
+        self.keep = false;
         let text = std::fs::read_to_string(self.folder.join(PROGRESS_FILE)).unwrap_or_default();
         if let Ok(progress) = serde_json::from_str::<Progress>(&text)
             && resumes
@@ -143,8 +180,10 @@ impl Staging {
         for file in [&path, &self.folder] {
             File::open(file).and_then(|file| file.sync_all()).map_err(|e| fail(&e))?;
         }
+        // Something else may have come into it while the set was made.
+        check_target(target)?;
         if target.exists() {
-            let old = self.folder.with_extension("old");
+            let old = self.old();
             let _ = std::fs::remove_dir_all(&old);
             std::fs::rename(target, &old).map_err(|e| fail(&e))?;
             std::fs::rename(&self.folder, target).map_err(|e| fail(&e))?;

@@ -6,10 +6,10 @@
 
 use super::staging::{Progress, Staging};
 use super::{Packing, Report};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::prepared::block::{Item, record_batch};
 use crate::prepared::{Part, PartWriter, part_name};
-use arrow_array::RecordBatch;
+use arrow_array::{Array, RecordBatch};
 use std::path::{Path, PathBuf};
 
 /// A block that is read and encoded.
@@ -46,7 +46,7 @@ impl Parts {
             None => self.open.insert(PartWriter::new(&self.folder, part_name(self.done.len()), &self.fingerprint)?),
         };
         part.write(block, batch)?;
-        self.open_bytes += batch.get_array_memory_size();
+        self.open_bytes += size(batch)?;
         let is_full = self.open_bytes >= self.part_bytes;
         if is_full {
             self.close()?;
@@ -67,6 +67,12 @@ impl Parts {
         self.close()?;
         Ok(self.done)
     }
+}
+
+/// Bytes of the values, wherever they lie: a batch of a mapped file counts as when it was made.
+fn size(batch: &RecordBatch) -> Result<usize> {
+    let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+    sizes.sum::<std::result::Result<_, _>>().map_err(|e| Error::data("the size of a block cannot be told").because(e))
 }
 
 /// Writes blocks in order.

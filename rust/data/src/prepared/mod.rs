@@ -76,9 +76,14 @@ impl PreparedSet {
         };
         let report_path = folder.join(REPORT_FILE);
         if !report_path.is_file() {
-            return Err(Error::data("no prepared set here")
-                .at(folder.display().to_string())
-                .fix("prepare the data first"));
+            let error = Error::data("no prepared set here").at(folder.display().to_string());
+            let parts = ["train", "validation"].map(|part| folder.join(part));
+            if parts.iter().any(|part| part.join(REPORT_FILE).is_file()) {
+                let [train, validation] = parts.map(|part| part.display().to_string());
+                let why = "the folder holds the two sets of a split";
+                return Err(error.because(why).fix(format!("name one of them: {train} or {validation}")));
+            }
+            return Err(error.fix("prepare the data first"));
         }
         let text =
             std::fs::read_to_string(&report_path).map_err(|e| Error::io("cannot read the report", &report_path, &e))?;

@@ -32,6 +32,7 @@ pub const MAX_ROW_BYTES: usize = 64 << 20;
 pub const DAMAGED: &str = "the file is damaged";
 
 /// Where rows come from.
+#[derive(Clone)]
 pub enum Source {
     /// A file of any kind, or a folder that `datasets` saved.
     File(PathBuf),
@@ -126,7 +127,8 @@ impl Source {
         }
     }
 
-    /// A hash of the content that decides what is prepared. Hashes of files are remembered in [`cache_folder`].
+    /// A hash of the content, and of the name's ending where it decides how the content is read. Hashes of files are
+    /// remembered in [`cache_folder`].
     ///
     /// # Errors
     /// The file cannot be read, or it is a pipe.
@@ -141,7 +143,13 @@ impl Source {
                 Ok(hasher.digest128())
             }
             Self::Table(_, batches) => fingerprint::of_batches(batches),
-            Self::File(path) => fingerprint::of_path(path, cache_folder().as_deref()),
+            Self::File(path) => {
+                let content = fingerprint::of_path(path, cache_folder().as_deref())?;
+                Ok(match open::ending(path) {
+                    Some(ending) => xxhash_rust::xxh3::xxh3_128(format!("{ending} {content:032x}").as_bytes()),
+                    None => content,
+                })
+            }
         }
     }
 

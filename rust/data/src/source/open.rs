@@ -12,6 +12,9 @@ use std::path::Path;
 pub(super) type Input = Box<dyn BufRead + Send>;
 
 const BUFFER: usize = 1 << 18;
+/// What compression adds to a name.
+const GZIP: [&str; 2] = [".gz", ".gzip"];
+const ZSTD: [&str; 2] = [".zst", ".zstd"];
 /// Enough to see a tar header.
 const HEAD: usize = 512;
 /// The largest zstd window as a power of two: 128 MiB, what `zstd` itself accepts without being asked.
@@ -45,11 +48,11 @@ pub fn open(path: &Path, max_row_bytes: usize) -> Result<Rows<'static>> {
         return parquet::open(path, max_row_bytes);
     }
     let (reader, stem): (Input, String) = if head.starts_with(&[0x1f, 0x8b]) {
-        (Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader))), stem(&name, &[".gz", ".gzip"]))
+        (Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(reader))), stem(&name, &GZIP))
     } else if is_zstd(&head) {
         let mut decoder = zstd::stream::read::Decoder::with_buffer(reader).map_err(|error| damaged(error).at(&name))?;
         decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|error| damaged(error).at(&name))?;
-        (Box::new(BufReader::with_capacity(BUFFER, decoder)), stem(&name, &[".zst", ".zstd"]))
+        (Box::new(BufReader::with_capacity(BUFFER, decoder)), stem(&name, &ZSTD))
     } else {
         return plain(head, reader, name.clone(), &name, max_row_bytes);
     };
@@ -60,6 +63,14 @@ pub fn open(path: &Path, max_row_bytes: usize) -> Result<Rows<'static>> {
             .fix("unpack it: Parquet compresses its own columns"));
     }
     plain(head, reader, name, &stem, max_row_bytes)
+}
+
+/// The end of a file's name, where the same bytes under another name would be read in another way.
+pub(super) fn ending(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
+    let stem = [GZIP, ZSTD].as_flattened().iter().find_map(|packed| name.strip_suffix(packed)).unwrap_or(&name);
+    let start = [".csv", ".tsv", ".tar"].into_iter().find_map(|kind| stem.strip_suffix(kind))?.len();
+    (!path.is_dir()).then(|| name[start..].to_owned())
 }
 
 /// `stem` is the name without what compression added to it.
