@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,9 @@ def test_the_reference_may_be_the_base_a_model_or_numbers(tiny_model_folder: Pat
     files = list((tmp_path / "numbers").glob("prepared*-reference/reference-*.npy"))
     assert len(files) == 2  # of the training and of the evaluation data
     stamp = files[0].stat().st_mtime_ns
-    (tmp_path / "numbers" / "metrics.jsonl").unlink()
-    config = DPOConfig(output_dir=str(tmp_path / "numbers"), resume="never", **SHARED, precompute_ref_log_probs=True)
+    for folder in (tmp_path / "numbers").glob("checkpoint-*"):
+        shutil.rmtree(folder)
+    config = DPOConfig(output_dir=str(tmp_path / "numbers"), **SHARED, precompute_ref_log_probs=True)
     DPOTrainer(tiny_model_folder, None, config, PAIRS, PAIRS[:4], peft_config=LORA).train()
     assert files[0].stat().st_mtime_ns == stamp
 
