@@ -1,5 +1,6 @@
 //! From files to a prepared folder, in bounded memory, with every row accounted for.
 
+mod left;
 mod merge;
 mod options;
 mod packing;
@@ -11,7 +12,7 @@ mod writer;
 pub use merge::merge;
 pub use options::Options;
 pub(crate) use packing::Packing;
-pub(crate) use report::how;
+pub(crate) use report::{SPLIT, how};
 pub use report::{Count, Report};
 pub use staging::QUARANTINE_FILE;
 
@@ -32,7 +33,7 @@ use std::sync::Arc;
 /// Rows that make up a block, which is packed by itself.
 pub(crate) const PACKING_WINDOW: usize = 10_000;
 /// The version of what is written; a change of behaviour changes it, so that old sets are made anew.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// Hears of the rows and tokens done, and says whether to go on.
 pub type Tick<'a> = dyn FnMut(u64, u64) -> bool + 'a;
@@ -142,7 +143,7 @@ impl Preparer {
     pub fn format(&self, rows: &[Map<String, Value>]) -> Result<Format> {
         let options = &self.options;
         let format = match (&options.prompt_column, &options.completion_column) {
-            (Some(prompt), Some(completion)) => Format::columns(prompt, completion),
+            (Some(prompt), Some(completion)) => Format::columns(rows, prompt, completion)?,
             _ => Format::choose(rows, options.format.as_deref(), &options.columns)?,
         };
         if options.kinds.is_empty() || options.kinds.iter().any(|kind| kind == format.kind()) {

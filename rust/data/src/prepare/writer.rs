@@ -5,10 +5,12 @@
 //! whose shards are merged to the very set that one machine would have made.
 
 use super::staging::{Progress, Staging};
+use super::report::SPLIT;
 use super::{Packing, Report};
 use crate::error::Result;
 use crate::prepared::block::{Item, record_batch};
 use crate::prepared::{Part, PartWriter, part_name};
+use crate::source::Source;
 use arrow_array::RecordBatch;
 use std::path::{Path, PathBuf};
 
@@ -75,8 +77,10 @@ pub(super) struct Writer<'a> {
     packing: Packing,
     parts: Parts,
     rows_before: u64,
-    /// Windows only.
+    /// Windows only, and what their borders tear.
     written: Report,
+    /// The names of the sources, as items number them.
+    sources: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
@@ -87,6 +91,7 @@ impl<'a> Writer<'a> {
         part_bytes: usize,
         fingerprint: &str,
         begun: &Progress,
+        sources: &[Source],
     ) -> Self {
         let done = &begun.report;
         let written = Report {
@@ -95,11 +100,13 @@ impl<'a> Writer<'a> {
             scored_tokens: done.scored_tokens,
             longest: done.longest,
             lost_labels: done.lost_labels,
+            truncated: done.truncated.clone().into_iter().filter(|(how, _)| how == SPLIT).collect(),
             fingerprint: fingerprint.into(),
             ..Report::default()
         };
         let parts = Parts::new(&staging.folder, fingerprint, done.parts.clone(), part_bytes);
-        Self { staging, packing, parts, rows_before: begun.rows_before, written }
+        let sources = done.sources.iter().cloned().chain(sources.iter().map(Source::name)).collect();
+        Self { staging, packing, parts, rows_before: begun.rows_before, written, sources }
     }
 
     /// Pack and write one block.
@@ -107,9 +114,14 @@ impl<'a> Writer<'a> {
         if block.items.is_empty() {
             return Ok(());
         }
-        let (windows, lost) = self.packing.windows(&block.items)?;
-        let (batch, held) = record_batch(&block.items, &windows)?;
-        self.written.lost_labels += lost;
+        let packed = self.packing.windows(&block.items)?;
+        let (batch, held) = record_batch(&block.items, &packed.windows)?;
+        self.written.lost_labels += packed.lost_labels;
+        for torn in packed.torn {
+            let (source, line) = block.items[torn].position;
+            let name = self.sources.get(source as usize).map_or("", String::as_str);
+            self.written.truncated.entry(SPLIT.into()).or_default().add(&format!("{name}:{line}"));
+        }
         held.into_iter().for_each(|window| self.written.window(window));
         if self.parts.write(block.number, &batch)? {
             let mut report = block.rows;
@@ -126,6 +138,7 @@ impl<'a> Writer<'a> {
         (report.windows, report.tokens, report.scored_tokens) =
             (written.windows, written.tokens, written.scored_tokens);
         (report.longest, report.lost_labels) = (written.longest, written.lost_labels);
+        report.truncated.extend(written.truncated.clone());
     }
 
     /// Close the last file and add what was written to the report.
