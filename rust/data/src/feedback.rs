@@ -7,7 +7,7 @@
 
 use crate::chat::Span;
 use crate::conversation::Message;
-use crate::encode::{CONTROL, Cut, Encoded, Encoder, EMPTY, IGNORE, Kept, Left, Outcome, Whole, labels_of};
+use crate::encode::{CONTROL, Cut, EMPTY, Encoded, Encoder, IGNORE, Kept, Left, Outcome, Whole, labels_of};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Context, Record, Step, Steps};
 use crate::sample::{Role, Sample, Segment};

@@ -369,7 +369,9 @@ fn start_of(bytes: &[u8]) -> String {
     let start = &bytes[..bytes.len().min(HEAD)];
     match std::str::from_utf8(start) {
         // The cut goes through a character.
-        Err(error) if error.error_len().is_none() => String::from_utf8_lossy(&start[..error.valid_up_to()]).into_owned(),
+        Err(error) if error.error_len().is_none() => {
+            String::from_utf8_lossy(&start[..error.valid_up_to()]).into_owned()
+        }
         _ => String::from_utf8_lossy(start).into_owned(),
     }
 }

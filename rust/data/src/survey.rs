@@ -419,7 +419,8 @@ mod tests {
 
     #[test]
     fn a_row_is_asked_for_by_number_or_place() {
-        let spot = Spot { id: 3, place: "data/rows.jsonl:12".into(), position: (0, 12), head: None, unused: Vec::new() };
+        let spot =
+            Spot { id: 3, place: "data/rows.jsonl:12".into(), position: (0, 12), head: None, unused: Vec::new() };
         for (asked, is) in [("data/rows.jsonl:12", true), ("rows.jsonl:12", true), ("s.jsonl:12", false), ("12", false)]
         {
             assert_eq!(Asked::Place(asked.into()).is(&spot), is, "{asked}");

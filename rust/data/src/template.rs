@@ -283,7 +283,10 @@ impl Template {
             Err((_, true)) if self.outside.is_some() => {
                 self.render_outside(&messages, given, add_generation_prompt, marked)
             }
-            Ok(text) if self.outside.is_some() && !self.is_plain(env, &messages, given, add_generation_prompt, marked, &text) => {
+            Ok(text)
+                if self.outside.is_some()
+                    && !self.is_plain(env, &messages, given, add_generation_prompt, marked, &text) =>
+            {
                 self.render_outside(&messages, given, add_generation_prompt, marked)
             }
             done => done.map_err(|(error, _)| error),
@@ -302,7 +305,8 @@ impl Template {
         text: &str,
     ) -> bool {
         let changed = [messages, &given.tools, &given.documents].map(printable::replaced);
-        let variables: Vec<Option<Value>> = given.variables.iter().map(|(_, value)| printable::replaced(value)).collect();
+        let variables: Vec<Option<Value>> =
+            given.variables.iter().map(|(_, value)| printable::replaced(value)).collect();
         if changed.iter().chain(&variables).all(Option::is_none) {
             return true;
         }

@@ -149,7 +149,8 @@ impl Format {
     /// A column is missing, or holds something else than this format asks for; or the row comes with images or sound.
     pub fn read(&self, row: &Map<String, Value>) -> Result<Vec<Record>> {
         for name in MEDIA {
-            let is_there = row.get(name).is_some_and(|value| !matches!(value, Value::Null) && !is_empty(value) && !is_nan(value));
+            let is_there =
+                row.get(name).is_some_and(|value| !matches!(value, Value::Null) && !is_empty(value) && !is_nan(value));
             if is_there && !self.columns.values().any(|column| column == name) {
                 return Err(Error::data(format!("the row has something in column {name:?}, and only text is read"))
                     .fix("leave such rows out, or take the column away where the text is enough"));

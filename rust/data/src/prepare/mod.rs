@@ -12,8 +12,8 @@ mod writer;
 pub use merge::merge;
 pub use options::Options;
 pub(crate) use packing::Packing;
-pub(crate) use report::{SPLIT, how};
 pub use report::{Count, Report};
+pub(crate) use report::{SPLIT, how};
 pub use staging::QUARANTINE_FILE;
 
 use crate::chat::Chat;

@@ -4,8 +4,8 @@
 //! depends on its own rows only, and work can be cut at blocks: to go on after a kill, or to be spread over machines
 //! whose shards are merged to the very set that one machine would have made.
 
-use super::staging::{Progress, Staging};
 use super::report::SPLIT;
+use super::staging::{Progress, Staging};
 use super::{Packing, Report};
 use crate::error::Result;
 use crate::prepared::block::{Item, record_batch};

@@ -209,7 +209,9 @@ fn value(field: &Field, array: &dyn Array, row: usize, left: &mut usize) -> std:
         DataType::ListView(item) => list(item, &array.as_list_view::<i32>().value(row), left)?,
         DataType::LargeListView(item) => list(item, &array.as_list_view::<i64>().value(row), left)?,
         DataType::FixedSizeList(item, _) => list(item, &array.as_fixed_size_list().value(row), left)?,
-        DataType::Struct(fields) => Value::Object(object(fields, array.as_struct().columns(), row, left, |_| Err(Bad::Nan))?),
+        DataType::Struct(fields) => {
+            Value::Object(object(fields, array.as_struct().columns(), row, left, |_| Err(Bad::Nan))?)
+        }
         DataType::Map(..) => map(&array.as_map().value(row), left)?,
         DataType::Dictionary(_, _) => downcast_dictionary_array!(
             array => {

@@ -49,7 +49,9 @@ pub(super) fn open(reader: Input, name: String, delimiter: u8, max_row_bytes: us
         return Err(too_long(max_row_bytes).at(at));
     }
     if header.cells.iter().any(|cell| cell.contains(&b'\r')) {
-        return Err(Error::data("the lines end with CR alone").at(at).fix("save the file with LF at the ends of lines"));
+        return Err(Error::data("the lines end with CR alone")
+            .at(at)
+            .fix("save the file with LF at the ends of lines"));
     }
     if let [only] = header.cells.as_slice()
         && let Some(other) = [b';', b'\t', b','].into_iter().find(|byte| *byte != delimiter && only.contains(byte))

@@ -68,9 +68,8 @@ pub(super) fn replaced(value: &Value) -> Option<Value> {
 /// Whether two renders, one of them with the doubtful characters replaced, show that none was written in a `repr`:
 /// there a replacement is an escape, and no character any more.
 pub(super) fn is_plain(text: &str, replaced: &str) -> bool {
-    let count = |text: &str| {
-        text.chars().filter(|&c| matches!(c, STANDS_FOR | STANDS_FOR_SPACE) || is_doubtful(c)).count()
-    };
+    let count =
+        |text: &str| text.chars().filter(|&c| matches!(c, STANDS_FOR | STANDS_FOR_SPACE) || is_doubtful(c)).count();
     count(text) == count(replaced)
 }
 
