@@ -14,7 +14,9 @@ from alignite.config import SFTConfig
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.native.data import Preparer
 
-TELLING = "\u200d\u00a0\u00ad\u3000\u2009\u200b\ufeff\u2028\u061c\ue000\U0001fae8\U0001fadf\U000e0001\x1c\x85'\"\\\né🙂한ß"
+TELLING = (
+    "\u200d\u00a0\u00ad\u3000\u2009\u200b\ufeff\u2028\u061c\ue000\U0001fae8\U0001fadf\U000e0001\x1c\x85'\"\\\né🙂한ß"
+)
 
 
 def preparer(source: str) -> Preparer:

@@ -283,7 +283,7 @@ fn weight(message: &Message) -> Result<f32> {
     #[allow(clippy::cast_possible_truncation)]
     let weight = message.weight as f32;
     if !weight.is_finite() || weight < 0.0 {
-        return Err(Error::data(format!("weight is {}, not a number from 0 to 3.4e38", message.weight)));
+        return Err(Error::data(format!("weight is {:?}, not a number from 0 to 3.4e38", message.weight)));
     }
     Ok(if message.role == "assistant" && message.scored { weight } else { 0.0 })
 }

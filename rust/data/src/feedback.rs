@@ -194,7 +194,14 @@ impl Encoder {
         let Some(chat) = self.chat() else {
             return self.raw_pair(prompt, reply, context).map(Ok);
         };
-        let rendered = chat.render_reply(prompt, reply, context)?;
+        let rendered = chat.render_reply(prompt, reply, context).map_err(|error| {
+            if !prompt.is_empty() {
+                return error;
+            }
+            Error::data("the row has no prompt, and this template does not render a reply alone")
+                .because(error.why.unwrap_or(error.what))
+                .fix("add a prompt column, or set apply_chat_template to false for raw text")
+        })?;
         let start = rendered.prompt_text.len();
         let inside = |range: &Range<usize>, from: usize, to: usize| {
             let (a, b) = (range.start.clamp(from, to), range.end.clamp(from, to));

@@ -401,11 +401,8 @@ pub(crate) fn bad_row(mut error: Error, place: &str, skips: bool) -> Error {
     {
         error.what = format!("{inner}: {}", error.what);
     }
-    let otherwise = if skips {
-        "mend the row; `alignite preview` shows all such rows"
-    } else {
-        "mend the row, or set on_bad_row to skip; `alignite preview` shows all such rows"
-    };
+    const OTHERWISE: &str = "mend the row, or set on_bad_row to skip; `alignite preview` shows all such rows";
+    let otherwise = if skips { "mend the row; `alignite preview` shows all such rows" } else { OTHERWISE };
     if matches!(error.kind, Kind::Data) && !is_fatal(&error) {
         error.fix = Some(match error.fix {
             Some(fix) => format!("{fix}; {otherwise}"),

@@ -1,4 +1,4 @@
-"""Nothing vanishes without a word: late columns, what a template leaves out, tokens that span a border, empty replies."""
+"""Nothing vanishes without a word: late columns, what a template leaves out, tokens across a border, empty replies."""
 
 from __future__ import annotations
 
@@ -130,14 +130,24 @@ def test_the_generation_prompt_is_the_one_of_the_rows_own_variables(tokenizer: C
     assert spoken(prefilled, tokenizer) == [f"<think>\n\n</think>\n\nx{end}"] * 2
 
 
-def test_tokens_that_span_a_border_are_counted(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
-    rows = [{"prompt": "Q: x\nA: ", "completion": " y"}, {"prompt": "Q: x\nA:", "completion": " y"}]
-    rows += [{"prompt": "Q ", "completion": " "}]
-    spans = preview(rows, tokenizer, SFTConfig(apply_chat_template=False)).report
-    pieces = preview(rows, tokenizer, SFTConfig(apply_chat_template=False), num_rows=5).rows
-    torn = [row for row in pieces if any("A: " in piece.text and len(piece.text) > 3 for piece in row.pieces)]
-    counted = spans["noticed"].get("a token spans prompt and completion", {"count": 0})["count"]
-    assert counted >= len(torn)
+def test_tokens_that_span_a_border_are_counted(tokenizer: ChatTokenizer) -> None:
+    text = "The user said hello to the assistant and the assistant answered."
+    rows = [{"prompt": text[:at], "completion": text[at:]} for at in range(1, len(text))]
+    seen = preview(rows, tokenizer, SFTConfig(apply_chat_template=False), num_rows=len(rows))
+    torn = 0
+    for row, given in zip(seen.rows, rows, strict=True):
+        at = 0
+        for piece in row.pieces:
+            spans = at < len(given["prompt"]) < at + len(piece.text)
+            torn += spans
+            assert not (spans and piece.scored)
+            at += len(piece.text)
+    assert seen.report["noticed"]["a token spans prompt and completion"]["count"] == torn > 0
+    only_end = preview(rows[-1:] + rows[:1], tokenizer, SFTConfig(apply_chat_template=False), num_rows=2)
+    nothing = [row for row in only_end.rows if row.scored_tokens == 1]
+    told = only_end.report["noticed"].get("nothing of the completion is scored but its end token", {"count": 0})
+    # The last row's completion is one full stop, which is a token of its own or not.
+    assert told["count"] == sum("." not in "".join(p.text for p in row.pieces if p.scored) for row in nothing)
 
 
 def test_empty_replies_are_counted_and_dropped_where_there_is_no_other(
