@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import trl
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from alignite.config import PrepareConfig, SFTConfig
 from alignite.data import ChatTokenizer, PreparedSet, prepare, prepare_sft, preview
@@ -130,24 +131,21 @@ def test_the_generation_prompt_is_the_one_of_the_rows_own_variables(tokenizer: C
     assert spoken(prefilled, tokenizer) == [f"<think>\n\n</think>\n\nx{end}"] * 2
 
 
-def test_tokens_that_span_a_border_are_counted(tokenizer: ChatTokenizer) -> None:
-    text = "The user said hello to the assistant and the assistant answered."
-    rows = [{"prompt": text[:at], "completion": text[at:]} for at in range(1, len(text))]
-    seen = preview(rows, tokenizer, SFTConfig(apply_chat_template=False), num_rows=len(rows))
-    torn = 0
-    for row, given in zip(seen.rows, rows, strict=True):
-        at = 0
-        for piece in row.pieces:
-            spans = at < len(given["prompt"]) < at + len(piece.text)
-            torn += spans
-            assert not (spans and piece.scored)
-            at += len(piece.text)
-    assert seen.report["noticed"]["a token spans prompt and completion"]["count"] == torn > 0
-    only_end = preview(rows[-1:] + rows[:1], tokenizer, SFTConfig(apply_chat_template=False), num_rows=2)
-    nothing = [row for row in only_end.rows if row.scored_tokens == 1]
-    told = only_end.report["noticed"].get("nothing of the completion is scored but its end token", {"count": 0})
-    # The last row's completion is one full stop, which is a token of its own or not.
-    assert told["count"] == sum("." not in "".join(p.text for p in row.pieces if p.scored) for row in nothing)
+def test_tokens_that_span_a_border_are_counted() -> None:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: n for n, token in enumerate(["<eos>", *alphabet, "Ġ4"])}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[("Ġ", "4")]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens(["<eos>"])
+    tokenizer = ChatTokenizer(Path("t"), made.to_str().encode(), None, {"eos_token": "<eos>"}, (0,), 0)
+    rows = [{"prompt": "A: ", "completion": "4"}, {"prompt": "A: ", "completion": "42"}]
+    rows.append({"prompt": "A:", "completion": " 4"})
+    noticed = preview(rows, tokenizer, SFTConfig(apply_chat_template=False)).report["noticed"]
+    assert noticed == {
+        "a token spans prompt and completion": {"count": 2, "examples": ["row:1", "row:2"]},
+        "nothing of the completion is scored but its end token": {"count": 1, "examples": ["row:1"]},
+    }
 
 
 def test_empty_replies_are_counted_and_dropped_where_there_is_no_other(
