@@ -135,6 +135,8 @@ def test_scored_are_each_assistants_words_and_the_token_that_ends_them(name: str
         answers = [turn for turn in conversation if turn["role"] == "assistant" and turn.get("train", True)]
         if not answers or any(turn["role"] in ("developer", "critic") for turn in conversation):
             continue
+        if not any(turn["content"].strip() for turn in answers):
+            continue  # Nothing is learned from it but an end: left out.
         _, labels, _ = preparer.encode(json.dumps({"messages": conversation}).encode())
         spans = scored(preparer, conversation)
         decoded = preparer.decode([label for label in labels.tolist() if label != -100], False)

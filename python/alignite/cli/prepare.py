@@ -79,6 +79,10 @@ def _table(report: dict[str, Any], work: tuple[int, int, float]) -> None:
     for title in ("dropped", "dropped_records", "truncated"):
         for reason, entry in report[title].items():
             lines.append((title.replace("_", " "), f"{entry['count']:,}: {reason} (first: {entry['examples'][0]})"))
+    for what, entry in report["noticed"].items():
+        lines.append(("noticed", f"{what}: {entry['count']:,} rows (first: {entry['examples'][0]})"))
+    if report["lost_labels"]:
+        lines.append(("not scored", f"{report['lost_labels']:,} tokens that begin a piece of a row"))
     if report["control_text"]["count"]:
         text = "held control tokens, kept as text"
         lines.append(("control text", f"{report['control_text']['count']:,}: {text}"))

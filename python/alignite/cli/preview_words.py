@@ -59,10 +59,11 @@ def spreads(preview: Preview) -> tuple[list[str], list[list[str]]]:
 
 
 def notes(preview: Preview) -> list[Note]:
-    """What was cut, dropped, doubled, or held control tokens."""
+    """What was cut, dropped, doubled, is worth a look, or held control tokens."""
     report = preview.report
     found = [Note(entry["count"], what, entry["examples"]) for what, entry in report["truncated"].items()]
     found += [Note(entry["count"], f"left out: {what}", entry["examples"]) for what, entry in report["dropped"].items()]
+    found += [Note(entry["count"], what, entry["examples"]) for what, entry in report["noticed"].items()]
     if preview.duplicates.count:
         pairs = [f"{place} = {first}" for place, first in preview.duplicates.examples]
         found.append(Note(preview.duplicates.count, "the very tokens of an earlier row", pairs))

@@ -73,7 +73,7 @@ def describe(report: dict[str, Any]) -> list[str]:
         f"data: {report['used']} of {report['rows']} rows ({report['format']}), {report['tokens']} tokens, "
         f"{report['scored_tokens']} scored, {report['windows']} windows" + (", reused" if report["reused"] else "")
     ]
-    counts = {**report["truncated"], **report["dropped"]}
+    counts = {**report["truncated"], **report["dropped"], **report.get("noticed", {})}
     if report["control_text"]["count"]:
         counts["control tokens in a content, kept as text"] = report["control_text"]
     for reason, entry in counts.items():

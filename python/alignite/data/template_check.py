@@ -126,15 +126,20 @@ def check_template(
             else:
                 reason = ""
             if ours != theirs:
-                return reason or (str(refused) if ours is None else _difference(ours, theirs or ""))
+                return reason or (_cause(refused) if ours is None else _difference(ours, theirs or ""))
             agreed = agreed or ours is not None
     if not agreed:
         raise TemplateError(
             "the chat template fails on every probe conversation",
-            why=str(refused),
+            why=_cause(refused),
             fix="mend the template, or set apply_chat_template to false for raw text",
         )
     return None
+
+
+def _cause(error: AligniteError | None) -> str:
+    """One line: an error's own text has a why and a fix of its own."""
+    return (error.why or error.what) if error else ""
 
 
 def _as_transformers_gives(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@
 
 mod marks;
 mod turns;
+mod unwritten;
 
 use crate::conversation::Message;
 use crate::error::{Error, Kind, Result};
@@ -16,11 +17,15 @@ pub use marks::holds_marks;
 use marks::{LEVELS, Marks, Part};
 use minijinja::value::Value;
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 use turns::{End, Turns};
 
 const MAX_MESSAGES: usize = 30_000;
+/// Sets of variables whose turns are kept.
+const MAX_TOLD: usize = 64;
 
 /// Which parts of a turn are scored beside what the assistant says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +74,8 @@ pub struct Rendered {
     pub contents: Vec<Range<usize>>,
     /// Which message each of `contents` is.
     pub speakers: Vec<usize>,
+    /// What the row holds and the template does not write.
+    pub unwritten: Vec<&'static str>,
 }
 
 /// A prompt and the reply to it. Ranges are bytes of the prompt's text and the reply's text as one.
@@ -84,18 +91,24 @@ pub struct Reply {
     pub contents: Vec<Range<usize>>,
     /// Which message, of the prompt's and then the reply's, each of `contents` is.
     pub speakers: Vec<usize>,
+    /// As in [`Rendered`].
+    pub unwritten: Vec<&'static str>,
 }
 
 /// Renders conversations with one template.
 pub struct Chat {
     template: Template,
     turns: Turns,
+    control: Vec<String>,
+    /// As `turns`, of rows that give the template variables, by those as JSON.
+    told: Mutex<HashMap<String, Arc<Turns>>>,
     mask: MaskOptions,
 }
 
 /// One conversation while its turns are found.
 struct Work<'a> {
     chat: &'a Chat,
+    turns: &'a Turns,
     messages: &'a [Message],
     given: &'a Given,
     text: &'a str,
@@ -109,14 +122,38 @@ impl Chat {
     /// A renderer; `control` are the texts of the tokenizer's special tokens.
     #[must_use]
     pub fn new(template: Template, control: Vec<String>, mask: MaskOptions) -> Self {
-        let turns = Turns::learn(&template, control);
-        Self { template, turns, mask }
+        let turns = Turns::learn(&template, control.clone(), &Map::new());
+        Self { template, turns, control, told: Mutex::default(), mask }
     }
 
     /// The template.
     #[must_use]
     pub fn template(&self) -> &Template {
         &self.template
+    }
+
+    /// Whether only the last turn is scored.
+    pub(crate) fn scores_last_only(&self) -> bool {
+        self.mask.train_on_last_turn_only
+    }
+
+    /// How the template opens and closes turns with these variables; None for none.
+    fn turns_with(&self, variables: &Map<String, Json>) -> Option<Arc<Turns>> {
+        if variables.is_empty() {
+            return None;
+        }
+        let key = serde_json::to_string(variables).unwrap_or_default();
+        let known = self.told.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        Some(known.unwrap_or_else(|| {
+            let learned = Arc::new(Turns::learn(&self.template, self.control.clone(), variables));
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            // Variables that differ from row to row are not kept without end.
+            if told.len() >= MAX_TOLD {
+                told.clear();
+            }
+            told.insert(key, learned.clone());
+            learned
+        }))
     }
 
     /// The text of a conversation and what is scored in it.
@@ -135,7 +172,10 @@ impl Chat {
         let mut text = self.template.render_values(plain(messages), &given, false, false)?;
         let (marks, generated) = self.marked(messages, &given, &text)?;
         let contents = marks.contents();
-        let work = Work::new(self, messages, &given, &text, &marks);
+        let unwritten = self.unwritten(messages, context, &given, &text, &marks);
+        let learned = self.turns_with(&context.variables);
+        let learned = learned.as_deref().unwrap_or(&self.turns);
+        let work = Work::new(self, learned, messages, &given, &text, &marks);
         let mut turns: Vec<usize> = (0..messages.len()).filter(|&index| weights[index] > 0.0).collect();
         if self.mask.train_on_last_turn_only {
             turns.drain(..turns.len().saturating_sub(1));
@@ -173,7 +213,7 @@ impl Chat {
         drop(work);
         text.push_str(addition.as_deref().unwrap_or(""));
         let (speakers, contents) = contents.into_iter().unzip();
-        Ok(Rendered { text, scored, ends, contents, speakers })
+        Ok(Rendered { text, scored, ends, contents, speakers, unwritten })
     }
 
     /// The text of a prompt as the model sees it before it replies, and what it must emit.
@@ -204,7 +244,7 @@ impl Chat {
         let kept = |range: &Range<usize>| range.end <= end;
         let (contents, speakers) =
             rendered.contents.into_iter().zip(rendered.speakers).filter(|(range, _)| kept(range)).unzip();
-        Ok(Reply { prompt_text, reply_text, scored, contents, speakers })
+        Ok(Reply { prompt_text, reply_text, scored, contents, speakers, unwritten: rendered.unwritten })
     }
 
     /// The marks of a conversation that is rendered as `text`, and what the generation tags hold.
@@ -243,7 +283,7 @@ fn weight(message: &Message) -> Result<f32> {
     #[allow(clippy::cast_possible_truncation)]
     let weight = message.weight as f32;
     if !weight.is_finite() || weight < 0.0 {
-        return Err(Error::data(format!("weight is {}, not a number of at least 0", message.weight)));
+        return Err(Error::data(format!("weight is {:?}, not a number from 0 to 3.4e38", message.weight)));
     }
     Ok(if message.role == "assistant" && message.scored { weight } else { 0.0 })
 }
@@ -255,7 +295,14 @@ struct Turn {
 }
 
 impl<'a> Work<'a> {
-    fn new(chat: &'a Chat, messages: &'a [Message], given: &'a Given, text: &'a str, marks: &Marks) -> Self {
+    fn new(
+        chat: &'a Chat,
+        turns: &'a Turns,
+        messages: &'a [Message],
+        given: &'a Given,
+        text: &'a str,
+        marks: &Marks,
+    ) -> Self {
         let mut places: Vec<(usize, Part, Range<usize>)> = marks
             .leaves
             .iter()
@@ -264,7 +311,7 @@ impl<'a> Work<'a> {
         places.sort_by_key(|(_, _, place)| (place.start, place.end));
         let contents = marks.leaves.iter().filter(|leaf| leaf.part == Part::Content && leaf.places.len() > 1);
         let repeated = contents.map(|leaf| leaf.message).collect();
-        Self { chat, messages, given, text, places, repeated }
+        Self { chat, turns, messages, given, text, places, repeated }
     }
 
     fn turn(&self, index: usize) -> Result<Turn> {
@@ -301,7 +348,7 @@ impl<'a> Work<'a> {
         let until = next.map_or(self.text.len(), |(_, _, place)| place.start);
         let rest = &self.text[after..until];
         let is_last = next.is_none() && index + 1 == self.messages.len();
-        let end = match self.chat.turns.end(rest, !calls.is_empty(), is_last) {
+        let end = match self.turns.end(rest, !calls.is_empty(), is_last) {
             End::At(at) => End::At(after + at.start..after + at.end),
             other => other,
         };
@@ -319,7 +366,7 @@ impl<'a> Work<'a> {
 
     /// Where the model starts to speak: the end of the generation prompt, found in template text only.
     fn start(&self, index: usize, gap: Range<usize>) -> Result<usize> {
-        let Turns { prompt, header, .. } = &self.chat.turns;
+        let Turns { prompt, header, .. } = self.turns;
         let within = &self.text[gap.clone()];
         let mask = &self.chat.mask;
         if !prompt.is_empty()
@@ -344,7 +391,7 @@ impl<'a> Work<'a> {
 
     /// The same, told from what the template writes when asked to let the model speak here.
     fn start_by_history(&self, index: usize, gap: Range<usize>) -> Result<usize> {
-        let Turns { prompt, header, .. } = &self.chat.turns;
+        let Turns { prompt, header, .. } = self.turns;
         let before = self.chat.template.render_values(plain(&self.messages[..index]), self.given, true, false);
         if let Ok(history) = before {
             let shorter = history.strip_suffix(prompt.as_str()).map(|start| start.len() + header.len());

@@ -5,6 +5,7 @@ use crate::conversation::Message;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Context, Record};
 use crate::sample::Sample;
+use crate::template::REASONING;
 use crate::tokenize::{Backend, Chosen, Tokens};
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
@@ -38,6 +39,8 @@ pub struct Encoded {
     pub whole_tokens: usize,
     /// Whether a content held the text of a control token, which was kept as text.
     pub control_text: bool,
+    /// What is worth a look though it is trained on; reports count it.
+    pub notices: Vec<&'static str>,
 }
 
 /// A row as tokens, before anything is cut.
@@ -57,6 +60,8 @@ pub struct Whole {
     pub contents: Vec<(String, Range<usize>)>,
     /// As in [`Encoded`].
     pub control_text: bool,
+    /// As in [`Encoded`].
+    pub notices: Vec<&'static str>,
 }
 
 /// Why a row is left out.
@@ -112,6 +117,14 @@ impl Control {
         self.automaton.find_iter(text).map(|found| (found.range(), &self.tokens[found.pattern()]))
     }
 }
+
+/// A token that holds the end of the prompt and the start of what is learned: it is not scored.
+const SPANS_TEXT: &str = "a token spans prompt and completion";
+/// The same where a template wrote what stands before.
+const SPANS_TURN: &str = "a token spans the border of a reply";
+const ONLY_END: &str = "nothing of the completion is scored but its end token";
+pub(crate) const EMPTY: &str = "an empty reply";
+const NO_TEMPLATE: &str = "tools, documents or template variables are not written without a template";
 
 /// Why a row is left out that has control tokens where they cannot be kept as text.
 pub(crate) const CONTROL: Left = Left("control tokens in a content, which this tokenizer cannot keep as text");
@@ -198,14 +211,14 @@ impl Encoder {
             Record::Conversation(_) | Record::Text(_) => {
                 let kept = self.whole(record)?.and_then(|whole| {
                     let (length, cut) = self.cut(&whole)?;
-                    let Whole { mut tokens, mut labels, mut weights, control_text, .. } = whole;
+                    let Whole { mut tokens, mut labels, mut weights, control_text, notices, .. } = whole;
                     let whole_tokens = tokens.len();
                     tokens.ids.truncate(length);
                     let ids = tokens.ids.into_iter().map(u32::cast_signed).collect();
                     labels.truncate(length);
                     weights.truncate(length);
                     let sample = Sample { weights, ..Sample::whole(ids, labels) };
-                    Ok(Encoded { sample, cut, whole_tokens, control_text })
+                    Ok(Encoded { sample, cut, whole_tokens, control_text, notices })
                 });
                 Ok(vec![kept.into()])
             }
@@ -219,14 +232,20 @@ impl Encoder {
     /// As [`Encoder::record`]; or the record is neither.
     pub fn whole(&self, record: &Record) -> Result<Kept<Whole>> {
         let (messages, context) = match record {
-            Record::Text(text) => return self.raw(&text.prompt, &text.completion).map(Ok),
+            Record::Text(text) => return self.raw(&text.prompt, &text.completion),
             Record::Conversation(talk) => (&talk.messages, &talk.context),
             other => return Err(Error::data(format!("a {} is no conversation", other.kind()))),
         };
         let Some(chat) = &self.chat else {
             let Record::Conversation(talk) = record else { return Err(needs_template()) };
             let text = talk.raw().ok_or_else(needs_template)?;
-            return self.raw(&text.prompt, &text.completion).map(Ok);
+            let mut kept = self.raw(&text.prompt, &text.completion)?;
+            if let Ok(whole) = &mut kept
+                && (context.tools.is_some() || context.documents.is_some() || !context.variables.is_empty())
+            {
+                whole.notices.push(NO_TEMPLATE);
+            }
+            return Ok(kept);
         };
         if !messages.iter().any(|message| message.role == "assistant" && message.scored) {
             return Ok(Err(Left("no assistant turn")));
@@ -299,15 +318,26 @@ impl Encoder {
     }
 
     fn conversation(&self, chat: &Chat, messages: &[Message], context: &Context) -> Result<Kept<Whole>> {
+        let mut replies: Vec<&Message> = messages.iter().filter(|message| is_scored(message)).collect();
+        if chat.scores_last_only() {
+            replies.drain(..replies.len().saturating_sub(1));
+        }
+        let empty = replies.iter().filter(|message| says_nothing(message)).count();
+        if empty > 0 && empty == replies.len() {
+            return Ok(Err(Left(EMPTY)));
+        }
         let rendered = chat.render(messages, context)?;
         let Some((tokens, control_text)) = self.tokens(&rendered.text, &rendered.contents)? else {
             return Ok(Err(CONTROL));
         };
-        let (labels, weights) = labels_of(&tokens, &rendered.scored);
+        let (labels, weights, spans) = labels_of(&tokens, &rendered.scored);
+        let mut notices = rendered.unwritten;
+        notices.extend((empty > 0).then_some(EMPTY));
+        notices.extend(spans.then_some(SPANS_TURN));
         let roles = rendered.speakers.iter().map(|&index| messages[index].role.clone());
         let contents = roles.zip(rendered.contents).collect();
         let Rendered { text, ends, .. } = rendered;
-        Ok(Ok(Whole { text, tokens, labels, weights, ends, contents, control_text }))
+        Ok(Ok(Whole { text, tokens, labels, weights, ends, contents, control_text, notices }))
     }
 
     /// The tokens of a rendered text, in whose contents control tokens are text, and whether there are any. None when
@@ -338,7 +368,10 @@ impl Encoder {
         })
     }
 
-    fn raw(&self, prompt: &str, completion: &str) -> Result<Whole> {
+    fn raw(&self, prompt: &str, completion: &str) -> Result<Kept<Whole>> {
+        if !prompt.is_empty() && completion.trim().is_empty() {
+            return Ok(Err(Left(EMPTY)));
+        }
         let text = format!("{prompt}{completion}");
         let (mut tokens, control_text) = self.raw_tokens(&text)?;
         let eos = self.end_token()?;
@@ -346,9 +379,13 @@ impl Encoder {
         let scored = prompt.len()..text.len() + 1;
         tokens.push(eos, text.len()..text.len() + 1);
         let span = Span { range: scored.clone(), weight: 1.0 };
-        let (labels, weights) = labels_of(&tokens, std::slice::from_ref(&span));
+        let (labels, weights, spans) = labels_of(&tokens, std::slice::from_ref(&span));
+        let mut notices = Vec::new();
+        notices.extend(spans.then_some(SPANS_TEXT));
+        let own = &labels[..labels.len() - 1];
+        notices.extend((!prompt.is_empty() && own.iter().all(|&label| label == IGNORE)).then_some(ONLY_END));
         let contents = vec![("prompt".into(), 0..prompt.len()), ("completion".into(), prompt.len()..text.len())];
-        Ok(Whole { text, tokens, labels, weights, ends: vec![scored.end], contents, control_text })
+        Ok(Ok(Whole { text, tokens, labels, weights, ends: vec![scored.end], contents, control_text, notices }))
     }
 
     /// Whether a field beside the content holds a control token, which would be read as one, or end a turn early.
@@ -398,16 +435,34 @@ fn needs_template() -> Error {
         .fix("leave apply_chat_template on, or give prompt and completion columns of text")
 }
 
-/// The id where a token lies wholly inside a scored span, else [`IGNORE`]; and the tokens' weights, if any is not 1.
-pub(crate) fn labels_of(tokens: &Tokens, scored: &[Span]) -> (Vec<i32>, Vec<f32>) {
+fn is_scored(message: &Message) -> bool {
+    message.role == "assistant" && message.scored && message.weight > 0.0
+}
+
+/// Whether a reply holds nothing: no text, no thought and no call of a tool.
+fn says_nothing(message: &Message) -> bool {
+    let is_blank = |value: &Value| match value {
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    let says = |name: &&str| message.fields.get(*name).is_some_and(|value| !is_blank(value));
+    message.content.as_deref().is_none_or(|content| content.trim().is_empty())
+        && !REASONING.iter().chain(&["tool_calls"]).any(says)
+}
+
+/// The id where a token lies wholly inside a scored span, else [`IGNORE`]; the tokens' weights, if any is not 1; and
+/// whether a token lies across the border of a span, which is not scored.
+pub(crate) fn labels_of(tokens: &Tokens, scored: &[Span]) -> (Vec<i32>, Vec<f32>, bool) {
     let mut labels = vec![IGNORE; tokens.len()];
     let is_weighted = scored.iter().any(|span| span.weight != 1.0);
     let mut weights = vec![1.0; if is_weighted { tokens.len() } else { 0 }];
-    let mut index = 0;
+    let (mut index, mut spans) = (0, false);
     for Span { range, weight } in scored {
         while index < tokens.len() && tokens.start(index) < range.start {
             index += 1;
         }
+        spans |= index > 0 && tokens.end(index - 1) > range.start;
         while index < tokens.len() && tokens.end(index) <= range.end {
             // A row's first token has nothing before it to be predicted from.
             if index > 0 && tokens.start(index) < tokens.end(index) {
@@ -418,8 +473,9 @@ pub(crate) fn labels_of(tokens: &Tokens, scored: &[Span]) -> (Vec<i32>, Vec<f32>
             }
             index += 1;
         }
+        spans |= index < tokens.len() && tokens.start(index) < range.end;
     }
-    (labels, weights)
+    (labels, weights, spans)
 }
 
 fn any_text(value: &Value, found: &dyn Fn(&str) -> bool) -> bool {

@@ -7,7 +7,7 @@
 
 use crate::chat::Span;
 use crate::conversation::Message;
-use crate::encode::{CONTROL, Cut, Encoded, Encoder, IGNORE, Kept, Left, Outcome, Whole, labels_of};
+use crate::encode::{CONTROL, Cut, EMPTY, Encoded, Encoder, IGNORE, Kept, Left, Outcome, Whole, labels_of};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Context, Record, Step, Steps};
 use crate::sample::{Role, Sample, Segment};
@@ -35,6 +35,7 @@ struct Pair {
     labels: Vec<i32>,
     weights: Vec<f32>,
     control_text: bool,
+    notices: Vec<&'static str>,
 }
 
 impl Encoder {
@@ -121,12 +122,12 @@ impl Encoder {
                 return Ok(Err(left));
             }
             if is_empty(reply.messages) {
-                return Ok(Err(Left("an empty reply")));
+                return Ok(Err(Left(EMPTY)));
             }
         }
         self.shortening(prompt, |prompt, cut| {
             let mut sample = Sample::default();
-            let mut control_text = false;
+            let (mut control_text, mut notices) = (false, Vec::new());
             for (index, reply) in replies.iter().enumerate() {
                 let pair = match self.pair(prompt, reply.messages, context)? {
                     Ok(pair) => pair,
@@ -155,9 +156,10 @@ impl Encoder {
                 }
                 sample.segments.push(Segment { length, parent: Some(0), role: reply.role, score: reply.score });
                 control_text |= pair.control_text;
+                notices.extend(pair.notices);
             }
             let whole_tokens = sample.len();
-            Ok(Ok(Encoded { sample, cut, whole_tokens, control_text }))
+            Ok(Ok(Encoded { sample, cut, whole_tokens, control_text, notices }))
         })
     }
 
@@ -192,7 +194,14 @@ impl Encoder {
         let Some(chat) = self.chat() else {
             return self.raw_pair(prompt, reply, context).map(Ok);
         };
-        let rendered = chat.render_reply(prompt, reply, context)?;
+        let rendered = chat.render_reply(prompt, reply, context).map_err(|error| {
+            if !prompt.is_empty() {
+                return error;
+            }
+            Error::data("the row has no prompt, and this template does not render a reply alone")
+                .because(error.why.unwrap_or(error.what))
+                .fix("add a prompt column, or set apply_chat_template to false for raw text")
+        })?;
         let start = rendered.prompt_text.len();
         let inside = |range: &Range<usize>, from: usize, to: usize| {
             let (a, b) = (range.start.clamp(from, to), range.end.clamp(from, to));
@@ -208,7 +217,8 @@ impl Encoder {
         };
         let reply = moved(&reply, start);
         let text = rendered.prompt_text + &rendered.reply_text;
-        Ok(Ok(scored(prompt, reply, start, text, &rendered.scored, one || two)))
+        let pair = scored(prompt, reply, start, text, &rendered.scored, one || two);
+        Ok(Ok(Pair { notices: rendered.unwritten, ..pair }))
     }
 
     /// Without a template: the prompt's text, and the reply's with the end token.
@@ -268,7 +278,8 @@ impl Encoder {
             let mut sample = Sample::whole(ids, labels);
             sample.segments[0].role = Role::Steps;
             let whole_tokens = sample.len();
-            Ok(Ok(Encoded { sample, cut, whole_tokens, control_text: pair.control_text }))
+            let Pair { control_text, notices, .. } = pair;
+            Ok(Ok(Encoded { sample, cut, whole_tokens, control_text, notices }))
         })
     }
 
@@ -352,6 +363,7 @@ impl Pair {
             labels,
             weights: Vec::new(),
             control_text: self.control_text,
+            notices: self.notices,
         }
     }
 }
@@ -368,12 +380,12 @@ fn scored(prompt: Tokens, reply: Tokens, start: usize, text: String, spans: &[Sp
     let mut all = Tokens::default();
     all.push(0, start..start);
     all.append(&reply, 0);
-    let (mut labels, mut weights) = labels_of(&all, spans);
+    let (mut labels, mut weights, _) = labels_of(&all, spans);
     labels.remove(0);
     if !weights.is_empty() {
         weights.remove(0);
     }
-    Pair { prompt, reply, start, text, labels, weights, control_text }
+    Pair { prompt, reply, start, text, labels, weights, control_text, notices: Vec::new() }
 }
 
 fn is_empty(messages: &[Message]) -> bool {

@@ -64,7 +64,7 @@ impl Preparer {
             let outcomes = match outcomes {
                 Ok(outcomes) => outcomes,
                 Err(error) if error.kind == Kind::Usage || self.options().on_bad_row == "error" => {
-                    return Err(crate::rows::bad_row(error, &format!("row {row}")));
+                    return Err(crate::rows::bad_row(error, &format!("row {row}"), false));
                 }
                 Err(error) => {
                     push(row, Sample::default(), Some(reason_of(&error)));
@@ -94,7 +94,7 @@ impl Preparer {
             let (mut items, _): (Vec<Item>, Vec<_>) = used.into_iter().unzip();
             let (mut windows, mut start) = (Vec::new(), 0);
             for chunk in items.chunks(crate::prepare::PACKING_WINDOW) {
-                let (mut packed, _) = self.packing().windows(chunk)?;
+                let mut packed = self.packing().windows(chunk)?.windows;
                 packed.iter_mut().flatten().for_each(|piece| piece.item += start);
                 windows.append(&mut packed);
                 start += chunk.len();

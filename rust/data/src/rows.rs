@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 const CHUNK: usize = 1024;
 /// Rows of a source that its format is told from.
 const SAMPLE: usize = 100;
-/// Bytes that are kept of a line that is no row.
+/// Bytes that are kept of a row to show it.
 const HEAD: usize = 400;
 /// Chunks that are read ahead, and as many that are worked on ahead of the sink.
 const AHEAD: usize = 4;
@@ -31,8 +31,10 @@ pub(crate) struct Spot {
     pub(crate) place: String,
     /// The same as numbers: which source, which line.
     pub(crate) position: (u32, u64),
-    /// The start of the line, when it is no row.
+    /// The start of the row as JSON, or of a line that is none; None when nothing of it could be held.
     pub(crate) head: Option<String>,
+    /// Columns that no format reads and that are not among [`Read::unused`], since none of the first rows has them.
+    pub(crate) unused: Vec<String>,
 }
 
 /// Which rows are worked on, by their number.
@@ -45,7 +47,7 @@ pub(crate) struct Read {
     pub(crate) rows: u64,
     /// The formats' names; empty when there was no row to tell one from.
     pub(crate) format: String,
-    /// Columns that no format reads.
+    /// Columns of the rows that formats are told from which no format reads.
     pub(crate) unused: Vec<String>,
     /// The sources that held something.
     pub(crate) sources: BTreeSet<usize>,
@@ -92,7 +94,7 @@ pub(crate) fn each_row<T: Send>(
             match made {
                 // Some are not the row's fault: an option that does not fit, a tokenizer that was caught at a difference.
                 Err(error) if !skip || matches!(error.kind, Kind::Usage | Kind::Backend | Kind::Interrupted) => {
-                    return Err(bad_row(error, &spot.place));
+                    return Err(bad_row(error, &spot.place, skip));
                 }
                 made => sink(spot, made)?,
             }
@@ -220,6 +222,7 @@ impl<'a> Chunks<'a> {
                     place: line.location,
                     position: (u32::try_from(source).unwrap_or(u32::MAX), line.number),
                     head: None,
+                    unused: Vec::new(),
                 };
                 let is_now = (self.selection)(self.id);
                 let is_sample = self.in_source < SAMPLE as u64;
@@ -229,7 +232,7 @@ impl<'a> Chunks<'a> {
                 if let Err(error) = &line.content
                     && is_fatal(error)
                 {
-                    return Err(bad_row(error.clone(), &spot.place));
+                    return Err(bad_row(error.clone(), &spot.place, false));
                 }
                 bytes += line.content.as_ref().map_or(0, Content::size);
                 if is_now || is_sample {
@@ -301,7 +304,7 @@ where
             let fields = parsed(content, &mut spot);
             match &fields {
                 Ok(fields) => sample.push(fields.clone()),
-                Err(error) if is_now && !self.skip => return Err(bad_row(error.clone(), &spot.place)),
+                Err(error) if is_now && !self.skip => return Err(bad_row(error.clone(), &spot.place, false)),
                 Err(_) => {}
             }
             lines.push((spot, fields.map(Content::Row), is_now));
@@ -342,6 +345,8 @@ where
             is_now.then(|| {
                 let made = parsed(content, &mut spot).and_then(|fields| {
                     let format = format.ok_or_else(|| Error::data("no row tells the format"))?;
+                    let new = format.unused_in(&fields).filter(|name| !format.unused().iter().any(|old| old == name));
+                    spot.unused = new.map(str::to_owned).collect();
                     work(&Row { encoder, format, fields: &fields })
                 });
                 (spot, made)
@@ -351,29 +356,67 @@ where
     }
 }
 
-/// A line as a row; a line that is none leaves its start in the spot.
+/// A line as a row, whose start is left in the spot.
 fn parsed(content: Result<Content>, spot: &mut Spot) -> Result<Map<String, Value>> {
-    match content? {
-        Content::Row(fields) => Ok(fields),
-        Content::Cell(cell) => cell.fields(),
-        Content::Json(bytes) => json::parse(&bytes).inspect_err(|_| {
-            spot.head = Some(String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD)]).into_owned());
-        }),
+    let fields = match content? {
+        Content::Row(fields) => fields,
+        Content::Cell(cell) => cell.lenient()?,
+        Content::Json(bytes) => {
+            spot.head = Some(start_of(&bytes));
+            return json::parse(&bytes);
+        }
+    };
+    if spot.head.is_none() {
+        let mut head = Head(Vec::with_capacity(HEAD));
+        // It fails when the start is full.
+        let _ = serde_json::to_writer(&mut head, &json::Exact::fields(&fields));
+        spot.head = Some(start_of(&head.0));
+    }
+    Ok(fields)
+}
+
+fn start_of(bytes: &[u8]) -> String {
+    let start = &bytes[..bytes.len().min(HEAD)];
+    match std::str::from_utf8(start) {
+        // The cut goes through a character.
+        Err(error) if error.error_len().is_none() => {
+            String::from_utf8_lossy(&start[..error.valid_up_to()]).into_owned()
+        }
+        _ => String::from_utf8_lossy(start).into_owned(),
+    }
+}
+
+/// The first bytes of what is written.
+struct Head(Vec<u8>);
+
+impl std::io::Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() >= HEAD {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        let room = bytes.len().min(HEAD - self.0.len());
+        self.0.extend_from_slice(&bytes[..room]);
+        Ok(room)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
 /// Row errors keep their own place (`messages[1]`) in the cause, since the file and line matter more.
-pub(crate) fn bad_row(mut error: Error, place: &str) -> Error {
+pub(crate) fn bad_row(mut error: Error, place: &str, skips: bool) -> Error {
     if let Some(inner) = error.location.replace(place.to_owned())
         && inner != place
     {
         error.what = format!("{inner}: {}", error.what);
     }
     const OTHERWISE: &str = "mend the row, or set on_bad_row to skip; `alignite preview` shows all such rows";
+    let otherwise = if skips { "mend the row; `alignite preview` shows all such rows" } else { OTHERWISE };
     if matches!(error.kind, Kind::Data) && !is_fatal(&error) {
         error.fix = Some(match error.fix {
-            Some(fix) => format!("{fix}; {OTHERWISE}"),
-            None => OTHERWISE.into(),
+            Some(fix) => format!("{fix}; {otherwise}"),
+            None => otherwise.into(),
         });
     }
     error

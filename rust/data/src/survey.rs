@@ -6,7 +6,7 @@ pub use shown::{Piece, Shown, Turn};
 
 use crate::encode::{Cut, Encoded, Encoder, IGNORE, Kept, Left, Outcome, Whole};
 use crate::error::{Error, Kind, Result};
-use crate::prepare::{Count, PACKING_WINDOW, Preparer, Report, Tick, how};
+use crate::prepare::{Count, PACKING_WINDOW, Preparer, Report, SPLIT, Tick, how};
 use crate::prepared::block::{Item, held};
 use crate::record::Record;
 use crate::rows::{Row, Spot, each_row, names, reason_of};
@@ -143,6 +143,11 @@ fn look_at(encoder: &Encoder, whole: Whole) -> Looked {
     Looked::Tokens { hash: hash(whole.tokens.ids.iter().copied()), whole: Box::new(whole), fate, control, sample }
 }
 
+fn place_of(sources: &[Source], (source, line): (u32, u64)) -> String {
+    let name = sources.get(source as usize).map(Source::name).unwrap_or_default();
+    format!("{name}:{line}")
+}
+
 fn hash(ids: impl Iterator<Item = u32>) -> u128 {
     let bytes: Vec<u8> = ids.flat_map(u32::to_le_bytes).collect();
     xxhash_rust::xxh3::xxh3_128(&bytes)
@@ -211,7 +216,7 @@ impl Preparer {
             work.take(&spot, looked)
         })?;
         (work.survey.report.rows, work.survey.report.format) = (read.rows, read.format);
-        work.survey.report.unused_columns = read.unused;
+        work.survey.report.unused(read.unused);
         work.survey.report.forget_rows();
         if let Some(missing) = work.asked.iter().position(|(_, found)| !found) {
             return Err(Error::new(Kind::Usage, format!("there is no row {}", wanted.asked[missing]))
@@ -229,6 +234,7 @@ impl Work<'_> {
             self.pack()?;
             self.block = block;
         }
+        self.survey.report.unused(spot.unused.clone());
         let looked = match looked {
             Ok(looked) => looked,
             Err(error) => {
@@ -240,14 +246,22 @@ impl Work<'_> {
                 return Ok(());
             }
         };
-        let (mut is_used, mut control_text, mut reason) = (false, false, None);
+        let (mut is_used, mut control_text, mut reason, mut notices) = (false, false, None, BTreeSet::new());
         for looked in looked {
             let fate = match looked {
                 Looked::Tokens { whole, fate, hash, control, sample } => {
                     control_text |= fate.is_ok() && whole.control_text;
+                    notices.extend(whole.notices.iter().copied());
                     self.tokens(spot, &whole, fate, hash, control, sample)
                 }
-                Looked::Feedback { record, outcomes } => self.feedback(spot, &record, outcomes),
+                Looked::Feedback { record, outcomes } => {
+                    for outcome in &outcomes {
+                        if let Outcome::Used(encoded) = outcome {
+                            notices.extend(encoded.notices.iter().copied());
+                        }
+                    }
+                    self.feedback(spot, &record, outcomes)
+                }
                 Looked::Left { reason, head } => {
                     self.keep(spot, false, Some(reason), |spot| vec![Shown::left(spot, reason, head)]);
                     Err(Left(reason))
@@ -267,7 +281,7 @@ impl Work<'_> {
             (false, reason) => report.dropped(spot.id, &spot.place, reason.unwrap_or("the row holds no record").into()),
         }
         if is_used {
-            report.used(spot.id, &spot.place, control_text);
+            report.used(spot.id, &spot.place, control_text, &notices);
         }
         Ok(())
     }
@@ -288,7 +302,7 @@ impl Work<'_> {
             Ok((_, cut)) => how(cut),
             Err(Left(reason)) => Some(reason),
         };
-        let what = what.or((!control.is_empty()).then_some("control tokens"));
+        let what = what.or(whole.notices.first().copied()).or((!control.is_empty()).then_some("control tokens"));
         if let Ok((_, cut)) = fate {
             self.survey.report.record(spot.id, &spot.place, cut);
             self.pending.push(Item { row: spot.id, position: spot.position, sample });
@@ -334,9 +348,7 @@ impl Work<'_> {
                 let found = &mut self.survey.duplicates;
                 found.count += 1;
                 if found.examples.len() < PAIRS {
-                    let (source, line) = *entry.get();
-                    let name = self.sources.get(source as usize).map(Source::name).unwrap_or_default();
-                    found.examples.push((spot.place.clone(), format!("{name}:{line}")));
+                    found.examples.push((spot.place.clone(), place_of(self.sources, *entry.get())));
                 }
             }
         }
@@ -369,9 +381,14 @@ impl Work<'_> {
 
     fn pack(&mut self) -> Result<()> {
         let items = std::mem::take(&mut self.pending);
-        let (windows, lost) = self.preparer.packing().windows(&items)?;
-        held(&items, &windows).into_iter().for_each(|window| self.survey.report.window(window));
-        self.survey.report.lost_labels += lost;
+        let packed = self.preparer.packing().windows(&items)?;
+        let report = &mut self.survey.report;
+        held(&items, &packed.windows).into_iter().for_each(|window| report.window(window));
+        report.lost_labels += packed.lost_labels;
+        for torn in packed.torn {
+            let place = place_of(self.sources, items[torn].position);
+            report.truncated.entry(SPLIT.into()).or_default().add(&place);
+        }
         Ok(())
     }
 
@@ -403,7 +420,8 @@ mod tests {
 
     #[test]
     fn a_row_is_asked_for_by_number_or_place() {
-        let spot = Spot { id: 3, place: "data/rows.jsonl:12".into(), position: (0, 12), head: None };
+        let spot =
+            Spot { id: 3, place: "data/rows.jsonl:12".into(), position: (0, 12), head: None, unused: Vec::new() };
         for (asked, is) in [("data/rows.jsonl:12", true), ("rows.jsonl:12", true), ("s.jsonl:12", false), ("12", false)]
         {
             assert_eq!(Asked::Place(asked.into()).is(&spot), is, "{asked}");

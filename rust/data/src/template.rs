@@ -4,16 +4,18 @@
 //! is parsed (a parser that recurses overflows the stack on 20,000 `not`s), and a render has a budget of steps and of
 //! output bytes. What this engine cannot render, jinja2 does, in a process of its own: see [`Renderer`].
 
+mod environment;
 mod functions;
 pub(crate) mod limits;
 mod methods;
+mod printable;
 mod rewrite;
 mod values;
 
 use crate::error::{Error, Kind, Result};
 use crate::record::Context;
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Value, ValueKind};
+use environment::{environment, raised};
+use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
@@ -62,10 +64,11 @@ pub struct RenderOptions {
 }
 
 /// What the template is given beside the messages, converted once for several renders.
+#[derive(Clone)]
 pub(crate) struct Given {
-    tools: Value,
-    documents: Value,
-    variables: Vec<(String, Value)>,
+    pub(crate) tools: Value,
+    pub(crate) documents: Value,
+    pub(crate) variables: Vec<(String, Value)>,
 }
 
 impl Given {
@@ -155,6 +158,12 @@ impl Template {
         };
         let source = source.to_owned();
         Ok(Self { env, source, special_tokens, has_generation, outside, outside_count: AtomicU64::new(0) })
+    }
+
+    /// The template as it was given.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Whether the template tags what the model generates.
@@ -274,8 +283,43 @@ impl Template {
             Err((_, true)) if self.outside.is_some() => {
                 self.render_outside(&messages, given, add_generation_prompt, marked)
             }
+            Ok(text)
+                if self.outside.is_some()
+                    && !self.is_plain(env, &messages, given, add_generation_prompt, marked, &text) =>
+            {
+                self.render_outside(&messages, given, add_generation_prompt, marked)
+            }
             done => done.map_err(|(error, _)| error),
         }
+    }
+
+    /// Whether a render holds nothing that Python's `repr` may write otherwise. Rows without characters that it might
+    /// are not rendered again.
+    fn is_plain(
+        &self,
+        env: &Environment<'static>,
+        messages: &Value,
+        given: &Given,
+        add_generation_prompt: bool,
+        marked: bool,
+        text: &str,
+    ) -> bool {
+        let changed = [messages, &given.tools, &given.documents].map(printable::replaced);
+        let variables: Vec<Option<Value>> =
+            given.variables.iter().map(|(_, value)| printable::replaced(value)).collect();
+        if changed.iter().chain(&variables).all(Option::is_none) {
+            return true;
+        }
+        let [new, tools, documents] = changed;
+        let both = given.variables.iter().zip(variables);
+        let other = Given {
+            tools: tools.unwrap_or_else(|| given.tools.clone()),
+            documents: documents.unwrap_or_else(|| given.documents.clone()),
+            variables: both.map(|((name, old), new)| (name.clone(), new.unwrap_or_else(|| old.clone()))).collect(),
+        };
+        let messages = new.unwrap_or_else(|| messages.clone());
+        let again = self.render_here(env, &messages, &other, add_generation_prompt, marked);
+        again.is_ok_and(|again| printable::is_plain(text, &again))
     }
 
     /// The flag of an error says whether jinja2 might do better.
@@ -347,54 +391,6 @@ impl Template {
 /// Whether a template exceeded its limits, and would again.
 pub(crate) fn is_limit(error: &Error) -> bool {
     error.what.contains("too many steps") || error.what.contains("too much")
-}
-
-/// What a template says no with; jinja2 would say the same.
-#[derive(Debug, thiserror::Error)]
-#[error("raised by the template")]
-struct Raised;
-
-fn raised(error: &minijinja::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if inner.is::<Raised>() {
-            return true;
-        }
-        cause = inner.source();
-    }
-    false
-}
-
-fn environment(source: String, date: (i32, u32, u32)) -> Result<Environment<'static>> {
-    let mut env = Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-    env.set_syntax(syntax.map_err(|e| template_error("the template syntax cannot be set", &e))?);
-    env.set_recursion_limit(100);
-    env.set_unknown_method_callback(methods::call);
-    env.add_filter("tojson", functions::tojson);
-    env.add_filter("trim", functions::trim);
-    env.add_test("iterable", |value: &Value| value.is_undefined() || (!value.is_none() && value.try_iter().is_ok()));
-    // Python's test asks for a length and for items by place or key.
-    env.add_test("sequence", |value: &Value| {
-        matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
-    });
-    env.add_test("number", |value: &Value| {
-        matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
-            || value.downcast_object_ref::<values::Exponent>().is_some()
-    });
-    env.add_test("float", |value: &Value| {
-        (value.kind() == ValueKind::Number && !value.is_integer())
-            || value.downcast_object_ref::<values::Exponent>().is_some()
-    });
-    env.add_function("raise_exception", |message: String| -> std::result::Result<Value, minijinja::Error> {
-        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
-    });
-    env.add_function("strftime_now", move |format: String| functions::strftime(&format, date));
-    env.add_function("__each", functions::each);
-    env.add_function("__kept", functions::kept);
-    env.add_template_owned("chat_template", source)
-        .map_err(|e| template_error("the chat template cannot be compiled", &e))?;
-    Ok(env)
 }
 
 /// Output that may not grow past a limit.

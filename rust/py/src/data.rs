@@ -294,8 +294,10 @@ impl Renderer for Outside {
                     return Error::new(Kind::Interrupted, "stopped");
                 }
                 let text = |name: &str| error.value(py).getattr(name).and_then(|value| value.extract::<String>()).ok();
+                // An error of ours in its parts: as one text it would have a why and a fix inside of its why.
+                let why = text("why").or_else(|| text("what").is_none().then(|| error.to_string()));
                 let what = text("what").unwrap_or_else(|| "the chat template cannot be rendered".to_owned());
-                Error::new(Kind::Template, what).because(text("why").unwrap_or_else(|| error.to_string()))
+                Error { why, fix: text("fix"), ..Error::new(Kind::Template, what) }
             })
         })
     }

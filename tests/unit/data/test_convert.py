@@ -136,7 +136,7 @@ def test_files(tmp_path: Path) -> None:
     )
     assert (report.rows, report.written, done[-1]) == (2, 1, 2)
     assert report.bad['no column "a"'].examples == [f"{data}:2"]
-    assert report.format == "prompt-completion (completion=a, prompt=q)"
+    assert report.format == "prompt-completion (completion=a prompt=q)"
     assert json.loads(gzip.decompress(output.read_bytes()))["messages"][0] == {"role": "user", "content": "one"}
     with pytest.raises(ResourceError, match="there already"):
         convert(data, "messages", output)

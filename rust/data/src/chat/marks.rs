@@ -190,6 +190,14 @@ impl Marks {
         Ok((text, generated))
     }
 
+    /// Whether a message's reasoning stands in the text; None where it was not marked.
+    pub(super) fn reasoning(&self, message: usize) -> Option<bool> {
+        let mut leaves =
+            self.leaves.iter().filter(|leaf| leaf.message == message && leaf.part == Part::Reasoning).peekable();
+        leaves.peek()?;
+        Some(leaves.any(|leaf| !leaf.places.is_empty()))
+    }
+
     /// Where contents stand in the text, in its order, with the messages that they are of.
     pub(super) fn contents(&self) -> Vec<(usize, Range<usize>)> {
         let contents = self.leaves.iter().filter(|leaf| leaf.part == Part::Content);

@@ -4,7 +4,7 @@ use super::marks::{Level, Marks, Part};
 use crate::conversation::Message;
 use crate::template::{Given, Template, is_limit};
 use minijinja::value::Value;
-use serde_json::{Map, json};
+use serde_json::{Map, Value as Json, json};
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -45,7 +45,8 @@ pub(super) enum End {
 }
 
 impl Turns {
-    pub(super) fn learn(template: &Template, control: Vec<String>) -> Self {
+    /// What it writes when rows give it these variables.
+    pub(super) fn learn(template: &Template, control: Vec<String>, variables: &Map<String, Json>) -> Self {
         let mut turns = Self { control, ..Self::default() };
         let (user, bot) = (Message::text("user", "x"), Message::text("assistant", "y"));
         let template = &Probed { template, exhausted: Cell::new(false) };
@@ -53,7 +54,7 @@ impl Turns {
             let values = messages.iter().map(|from| crate::template::message(&from.fields, &|_| None)).collect();
             template.render(values, given, prompt)
         };
-        let Ok(nothing) = Given::new(None, None, &Map::new()) else { return turns };
+        let Ok(nothing) = Given::new(None, None, variables) else { return turns };
         let asked = std::slice::from_ref(&user);
         if let (Some(plain), Some(prompted)) = (render(asked, false, &nothing), render(asked, true, &nothing)) {
             turns.prompt = prompted.strip_prefix(plain.as_str()).unwrap_or("").to_owned();
@@ -76,7 +77,7 @@ impl Turns {
         turns.plain = turns.closing(template, &once[..2], &twice[..3], &nothing);
         let schema = json!([{"type": "function", "function": {"name": "f", "description": "d", "parameters": {
             "type": "object", "properties": {"a": {"type": "string", "description": "e"}}, "required": ["a"]}}}]);
-        let Ok(tools) = Given::new(Some(&schema), None, &Map::new()) else { return turns };
+        let Ok(tools) = Given::new(Some(&schema), None, variables) else { return turns };
         for arguments in [json!({"a": "b"}), json!("{\"a\": \"b\"}")] {
             let call =
                 json!([{"id": "call00001", "type": "function", "function": {"name": "f", "arguments": arguments}}]);

@@ -24,13 +24,7 @@ impl Format {
                 .because(format!("they are {}", names.join(", ")))
                 .fix("write NAME=COLUMN with the names of one format, such as prompt=question completion=answer"));
         }
-        for column in columns.values() {
-            if !rows.is_empty() && !rows.iter().any(|row| row.contains_key(column)) {
-                return Err(Error::data(format!("no row has a column {column:?}"))
-                    .because(format!("the columns are {}", found(rows)))
-                    .fix(NAME_COLUMNS));
-            }
-        }
+        have(rows, columns.values())?;
         let mut scores = vec![0_usize; families.len()];
         for row in rows {
             let row = Row { row, columns };
@@ -44,6 +38,14 @@ impl Format {
         let best = scores.iter().copied().max().unwrap_or(0);
         let leading: Vec<&'static Family> =
             families.iter().zip(&scores).filter(|(_, score)| **score == best).map(|(family, _)| *family).collect();
+        if let (0, [row]) = (best, rows)
+            && let Some((name, Value::Array(items))) = row.iter().next()
+            && row.len() == 1
+            && items.first().is_some_and(Value::is_object)
+        {
+            return Err(Error::data(format!("the only row is an object whose {name:?} is a list of {}", items.len()))
+                .fix("write that list alone, or one object of it a line"));
+        }
         if best == 0 {
             return Err(Error::data("no known format fits the rows")
                 .because(format!(
@@ -54,7 +56,7 @@ impl Format {
                 .fix(NAME_COLUMNS));
         }
         if let [family] = leading.as_slice() {
-            return Ok(Self { family, columns: columns.clone(), unused: Vec::new() }.seen(rows));
+            return Ok(Self { family, columns: columns.clone(), unused: Vec::new(), is_told: true }.seen(rows));
         }
         let mut told: Vec<(&str, usize)> = families.iter().map(|family| family.name).zip(scores).collect();
         told.retain(|(_, score)| *score > 0);
@@ -64,6 +66,18 @@ impl Format {
             .because(format!("the columns are {}; rows for each: {}", found(rows), told.join(", ")))
             .fix(NAME_COLUMNS))
     }
+}
+
+/// Whether these columns are there, in one row at least.
+pub(super) fn have<'a>(rows: &[Map<String, Value>], columns: impl Iterator<Item = &'a String>) -> Result<()> {
+    for column in columns {
+        if !rows.is_empty() && !rows.iter().any(|row| row.contains_key(column)) {
+            return Err(Error::data(format!("no row has a column {column:?}"))
+                .because(format!("the columns are {}", found(rows)))
+                .fix(NAME_COLUMNS));
+        }
+    }
+    Ok(())
 }
 
 fn found(rows: &[Map<String, Value>]) -> String {
@@ -148,7 +162,7 @@ mod tests {
         let map =
             |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<Columns>();
         let format = Format::detect_with(&given, &map(&[("prompt", "q"), ("completion", "a")])).unwrap();
-        assert_eq!(format.name(), "prompt-completion (completion=a, prompt=q)");
+        assert_eq!(format.name(), "prompt-completion (completion=a prompt=q)");
         assert_eq!(format.unused(), ["completion"]);
         assert_eq!(format.read_raw(&given[0]).unwrap()[0].completion, "that");
         let named = Format::choose(&given, Some("alpaca"), &map(&[("instruction", "q"), ("output", "a")])).unwrap();

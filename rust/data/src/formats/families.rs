@@ -36,6 +36,11 @@ impl Family {
         self.required.iter().all(has) && (self.shape)(row)
     }
 
+    /// Whether a row is of this family, with something in each of its columns.
+    pub(super) fn holds(&self, row: &Row<'_>) -> bool {
+        self.required.iter().all(|either| row.any(either).is_some()) && (self.shape)(row)
+    }
+
     /// The columns of a row that it reads.
     pub(super) fn used<'a>(&self, row: &Row<'a>) -> Vec<&'a str> {
         self.required.iter().chain(self.optional).filter_map(|either| Some(row.any(either)?.0)).collect()

@@ -32,6 +32,10 @@ pub(super) fn read(row: &Row<'_>) -> Result<Vec<Record>> {
     let has_space = good.starts_with(' ') && bad.starts_with(' ');
     let reply = |text: &str, name: &str| {
         let reply = if has_space { &text[1..] } else { text };
+        if reply.contains(HUMAN) {
+            return Err(Error::data("the turns of the transcript do not alternate")
+                .because(format!("{name} ends with a turn of {:?}", HUMAN.trim_start())));
+        }
         if reply.trim().is_empty() {
             return Err(Error::data(format!("the last reply of {name} is empty")));
         }
@@ -135,6 +139,7 @@ mod tests {
             ("\n\nAssistant: a", "\n\nAssistant:", "last reply of rejected is empty"),
             ("\n\nAssistant: ", "\n\nAssistant: a", "last reply of chosen is empty"),
             ("\n\nAssistant: a", "\n\nAssistant: a", "are the same"),
+            ("\n\nAssistant: a\n\nHuman: more", "\n\nAssistant: b", "do not alternate"),
         ] {
             let error = read(json!({"chosen": h(chosen), "rejected": h(rejected)})).unwrap_err();
             assert!(error.what.contains(reason), "{chosen:?}: {error}");

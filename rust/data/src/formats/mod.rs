@@ -21,6 +21,8 @@ use row::Row;
 use crate::conversation::distance;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Record, Text};
+use crate::source::columnar;
+use crate::source::json::is_nan;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -36,6 +38,8 @@ pub struct Format {
     family: &'static Family,
     columns: Columns,
     unused: Vec<String>,
+    /// Whether it was told from rows, and not named.
+    is_told: bool,
 }
 
 impl Format {
@@ -64,7 +68,10 @@ impl Format {
     pub fn choose(rows: &[Map<String, Value>], name: Option<&str>, columns: &Columns) -> Result<Self> {
         match name {
             None => Self::detect_with(rows, columns),
-            Some(name) => Ok(Self::parse(name)?.with_columns(columns)?.seen(rows)),
+            Some(name) => {
+                detect::have(rows, columns.values())?;
+                Ok(Self::parse(name)?.with_columns(columns)?.seen(rows))
+            }
         }
     }
 
@@ -93,13 +100,16 @@ impl Format {
         Ok(self)
     }
 
-    /// Two columns by name, each text or messages.
-    #[must_use]
-    pub fn columns(prompt: &str, completion: &str) -> Self {
+    /// Two columns of these rows by name, each text or messages.
+    ///
+    /// # Errors
+    /// No row has one of them.
+    pub fn columns(rows: &[Map<String, Value>], prompt: &str, completion: &str) -> Result<Self> {
         let columns = [("prompt", prompt), ("completion", completion)];
-        let columns = columns.into_iter().filter(|(name, column)| name != column);
-        let columns = columns.map(|(name, column)| (name.into(), column.into())).collect();
-        Self { columns, ..Self::of(&families::PROMPT_COMPLETION) }
+        let columns: Columns = columns.into_iter().map(|(name, column)| (name.into(), column.into())).collect();
+        detect::have(rows, columns.values())?;
+        let columns = columns.into_iter().filter(|(name, column)| name != column).collect();
+        Ok(Self { columns, ..Self::of(&families::PROMPT_COMPLETION) }.seen(rows))
     }
 
     /// The name that reports use, with the columns that go by other names.
@@ -109,7 +119,8 @@ impl Format {
             return self.family.name.into();
         }
         let columns: Vec<String> = self.columns.iter().map(|(name, column)| format!("{name}={column}")).collect();
-        format!("{} ({})", self.family.name, columns.join(", "))
+        // Reports part formats by commas.
+        format!("{} ({})", self.family.name, columns.join(" "))
     }
 
     /// What its rows hold, as [`Record::kind`] names it.
@@ -138,13 +149,38 @@ impl Format {
     /// A column is missing, or holds something else than this format asks for; or the row comes with images or sound.
     pub fn read(&self, row: &Map<String, Value>) -> Result<Vec<Record>> {
         for name in MEDIA {
-            let is_there = row.get(name).is_some_and(|value| !matches!(value, Value::Null) && !is_empty(value));
+            let is_there =
+                row.get(name).is_some_and(|value| !matches!(value, Value::Null) && !is_empty(value) && !is_nan(value));
             if is_there && !self.columns.values().any(|column| column == name) {
                 return Err(Error::data(format!("the row has something in column {name:?}, and only text is read"))
                     .fix("leave such rows out, or take the column away where the text is enough"));
             }
         }
-        (self.family.read)(&self.view(row))
+        let view = self.view(row);
+        self.check_columns(&view)?;
+        (self.family.read)(&view)
+    }
+
+    /// A row that cannot be read whatever else it holds: NaN in a column that is read, or feedback which this format does not
+    /// read, where a bad reply would be trained on as a good one.
+    fn check_columns(&self, row: &Row<'_>) -> Result<()> {
+        let used = self.family.used(row);
+        if let Some(column) = used.iter().find(|column| row.row.get(**column).is_some_and(is_nan)) {
+            return Err(columnar::nan(column));
+        }
+        if used.len() == row.row.len() {
+            return Ok(());
+        }
+        let is_feedback = |family: &&&Family| !matches!(family.kind, "conversation" | "text");
+        let other = FAMILIES.iter().filter(is_feedback).find(|family| {
+            self.is_told && family.kind != self.family.kind && family.holds(row) && family.used(row).len() > used.len()
+        });
+        let Some(other) = other else { return Ok(()) };
+        let unread: Vec<&str> = other.used(row).into_iter().filter(|column| !used.contains(column)).collect();
+        let (what, own) = (unread.join(" and "), self.family.name);
+        Err(Error::data(format!("the row has {what}, as {} data have, among {own} data", other.kind))
+            .because(format!("the first rows told format {own}, which does not read that"))
+            .fix("keep such rows in a file of their own, or name the format"))
     }
 
     /// Prompts and completions of one row as raw text, for training without a chat template.
@@ -164,7 +200,7 @@ impl Format {
     }
 
     fn of(family: &'static Family) -> Self {
-        Self { family, columns: Columns::new(), unused: Vec::new() }
+        Self { family, columns: Columns::new(), unused: Vec::new(), is_told: false }
     }
 
     /// With the columns of these rows that it does not read.

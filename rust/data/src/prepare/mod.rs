@@ -1,6 +1,7 @@
 //! From files to a prepared folder, in bounded memory, with every row accounted for.
 
 mod append;
+mod left;
 mod merge;
 mod options;
 mod packing;
@@ -12,8 +13,8 @@ mod writer;
 pub use merge::merge;
 pub use options::Options;
 pub(crate) use packing::Packing;
-pub(crate) use report::how;
 pub use report::{Count, Report};
+pub(crate) use report::{SPLIT, how};
 pub use staging::QUARANTINE_FILE;
 
 use crate::chat::Chat;
@@ -164,7 +165,7 @@ impl Preparer {
     pub fn format(&self, rows: &[Map<String, Value>]) -> Result<Format> {
         let options = &self.options;
         let format = match (&options.prompt_column, &options.completion_column) {
-            (Some(prompt), Some(completion)) => Format::columns(prompt, completion),
+            (Some(prompt), Some(completion)) => Format::columns(rows, prompt, completion)?,
             _ => Format::choose(rows, options.format.as_deref(), &options.columns)?,
         };
         if options.kinds.is_empty() || options.kinds.iter().any(|kind| kind == format.kind()) {

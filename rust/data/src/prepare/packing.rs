@@ -12,6 +12,15 @@ pub(crate) struct Packing {
     pub(crate) max_length: usize,
 }
 
+/// Samples in windows.
+pub(crate) struct Packed {
+    pub(crate) windows: Vec<Vec<Piece>>,
+    /// Scored tokens that lose their label as the first of a piece.
+    pub(crate) lost_labels: u64,
+    /// The samples that are in several pieces.
+    pub(crate) torn: Vec<usize>,
+}
+
 impl Packing {
     pub(super) fn new(name: &str, max_length: usize) -> Result<Self> {
         Ok(Self { strategy: name.parse()?, max_length })
@@ -37,13 +46,17 @@ impl Packing {
         Ok(packs.windows().map(|window| window.iter().map(piece).collect()).collect())
     }
 
-    /// The windows of these samples, and how many scored tokens lose their label as the first of a piece.
-    pub(crate) fn windows(self, items: &[Item]) -> Result<(Vec<Vec<Piece>>, u64)> {
+    /// The windows of these samples.
+    pub(crate) fn windows(self, items: &[Item]) -> Result<Packed> {
         let lengths: Vec<usize> = items.iter().map(|item| item.sample.len()).collect();
         let windows = self.pack(&lengths)?;
         let is_lost =
             |piece: &&Piece| piece.tokens.start > 0 && items[piece.item].sample.labels[piece.tokens.start] != IGNORE;
-        let lost = windows.iter().flatten().filter(is_lost).count() as u64;
-        Ok((windows, lost))
+        let lost_labels = windows.iter().flatten().filter(is_lost).count() as u64;
+        let mut torn: Vec<usize> =
+            windows.iter().flatten().filter(|piece| piece.tokens.start > 0).map(|piece| piece.item).collect();
+        torn.sort_unstable();
+        torn.dedup();
+        Ok(Packed { windows, lost_labels, torn })
     }
 }

@@ -4,12 +4,14 @@ use crate::encode::Cut;
 use crate::prepared::Part;
 use crate::prepared::block::Window;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Examples that a report keeps of each reason.
 const EXAMPLES: usize = 5;
 /// What is said of a set without windows.
 const EMPTY: &str = "the set is empty: no row of this shard or part is trained on";
+/// Columns that are named; a file whose rows have keys of their own could have any number.
+const MAX_COLUMNS: usize = 1000;
 
 /// How often something happened, and where first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +63,9 @@ pub struct Report {
     /// Records that are not, of rows of which others are, by reason.
     #[serde(default)]
     pub dropped_records: BTreeMap<String, Count>,
+    /// Rows that are trained on and worth a look, by what they hold: reasoning that the template does not write, say.
+    #[serde(default)]
+    pub noticed: BTreeMap<String, Count>,
     /// Rows whose contents held control tokens as text.
     pub control_text: Count,
     /// Scored tokens that lost their loss as the first of a piece.
@@ -105,17 +110,29 @@ pub struct Report {
 
 impl Report {
     /// A row that is trained on.
-    pub(crate) fn used(&mut self, row: u64, place: &str, control_text: bool) {
+    pub(crate) fn used(&mut self, row: u64, place: &str, control_text: bool, notices: &BTreeSet<&'static str>) {
         self.used += 1;
+        for &notice in notices {
+            self.noticed.entry(notice.into()).or_default().add_row(row, place);
+        }
         if control_text {
             self.control_text.add_row(row, place);
         }
     }
 
-    /// A record of it, and how it was shortened.
+    /// Columns that the format does not read.
+    pub(crate) fn unused(&mut self, columns: Vec<String>) {
+        for column in columns {
+            if self.unused_columns.len() < MAX_COLUMNS && !self.unused_columns.contains(&column) {
+                self.unused_columns.push(column);
+            }
+        }
+    }
+
+    /// A record of it, and how it was shortened; what the packer splits is counted by the packer.
     pub(crate) fn record(&mut self, row: u64, place: &str, cut: Cut) {
         self.records += 1;
-        if let Some(how) = how(cut) {
+        if let Some(how) = how(cut).filter(|_| cut != Cut::Split) {
             self.truncated.entry(how.into()).or_default().add_row(row, place);
         }
     }
@@ -141,7 +158,7 @@ impl Report {
 
     /// Leave out the numbers of the examples' rows, which only joining needs.
     pub(crate) fn forget_rows(&mut self) {
-        let counts = [&mut self.truncated, &mut self.dropped, &mut self.dropped_records].into_iter();
+        let counts = [&mut self.truncated, &mut self.dropped, &mut self.dropped_records, &mut self.noticed].into_iter();
         counts.flat_map(BTreeMap::values_mut).chain([&mut self.control_text]).for_each(|count| count.rows.clear());
     }
 
@@ -155,6 +172,7 @@ impl Report {
 
     /// What is known when all windows are.
     pub(crate) fn close(&mut self, max_length: usize) {
+        self.unused_columns.sort_unstable();
         let room = self.windows as f64 * max_length as f64;
         self.fill = if room > 0.0 { self.tokens as f64 / room } else { 0.0 };
     }
@@ -168,11 +186,7 @@ impl Report {
                 self.format = format!("{}, {name}", self.format);
             }
         }
-        for name in &other.unused_columns {
-            if !self.unused_columns.contains(name) {
-                self.unused_columns.push(name.clone());
-            }
-        }
+        self.unused(other.unused_columns.clone());
         // One shard's emptiness is not the set's.
         other.notes.iter().filter(|note| *note != EMPTY).for_each(|note| self.say(note.clone()));
         self.rows += other.rows;
@@ -190,6 +204,7 @@ impl Report {
             (&mut self.truncated, &other.truncated),
             (&mut self.dropped, &other.dropped),
             (&mut self.dropped_records, &other.dropped_records),
+            (&mut self.noticed, &other.noticed),
         ] {
             for (reason, count) in theirs {
                 mine.entry(reason.clone()).or_default().join(count);
@@ -198,6 +213,9 @@ impl Report {
     }
 }
 
+/// What happens to a record that a window's border tears.
+pub(crate) const SPLIT: &str = "split into pieces";
+
 /// A cut in words.
 pub(crate) fn how(cut: Cut) -> Option<&'static str> {
     match cut {
@@ -205,7 +223,7 @@ pub(crate) fn how(cut: Cut) -> Option<&'static str> {
         Cut::AtTurn => Some("cut at a turn border"),
         Cut::Tail => Some("tail of the answer cut"),
         Cut::Prompt => Some("old turns of the prompt left out"),
-        Cut::Split => Some("split into pieces"),
+        Cut::Split => Some(SPLIT),
     }
 }
 

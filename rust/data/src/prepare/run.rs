@@ -1,21 +1,20 @@
 //! The pass over the rows that makes a set.
 
+use super::left::{Places, Quarantine, REASONS, nothing_left};
 use super::staging::{Progress, QUARANTINE_FILE, Staging};
 use super::writer::{Block, Writer};
-use super::{Count, PACKING_WINDOW, Preparer, Report, Tick, Wanted};
+use super::{PACKING_WINDOW, Preparer, Report, Tick, Wanted};
 use crate::clean::{Cleaner, Dropped, Look};
 use crate::encode::{Encoded, Left, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::formats::Format;
 use crate::prepared::block::Item;
 use crate::record::Record;
-use crate::rows::{Spot, bad_row, each_row, names, reason_of};
+use crate::rows::{Spot, bad_row, each_row, reason_of};
 use crate::source::Source;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::cell::Cell;
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -43,7 +42,7 @@ impl Preparer {
         };
         let skip = options.on_bad_row == "skip";
         let cleaner = self.cleaner(sources, staging, tick)?;
-        let writer = Writer::new(staging, self.packing, options.part_bytes, &wanted.fingerprint, &begun);
+        let writer = Writer::new(staging, self.packing, options.part_bytes, &wanted.fingerprint, &begun, sources);
         let quarantine = Quarantine::open(staging.folder.join(QUARANTINE_FILE))?;
         std::thread::scope(|scope| {
             let out = if self.threads() > 1 { Out::beside(scope, writer) } else { Out::Here(Box::new(writer)) };
@@ -57,7 +56,10 @@ impl Preparer {
                 quarantine,
                 offset,
                 part,
-                mask_error: None,
+                errors: BTreeMap::new(),
+                places: Places::default(),
+                sources,
+                skip,
                 tokens: 0,
                 out,
             };
@@ -83,8 +85,7 @@ impl Preparer {
                     Ok(())
                 },
             );
-            // When it is the template that suits no row, its error says more than a count.
-            let mask_error = work.mask_error.take();
+            let errors = std::mem::take(&mut work.errors);
             let (mut report, out) = match read {
                 Ok(read) => {
                     let (mut report, out) = work.end()?;
@@ -114,7 +115,7 @@ impl Preparer {
             self.note(&mut report, outside);
             report.say_if_empty();
             if report.used == 0 && options.shard.is_none() && part.is_none() {
-                return Err(mask_error.unwrap_or_else(|| nothing_left(&report, sources)));
+                return Err(nothing_left(&report, sources, errors));
             }
             Ok(report)
         })
@@ -210,18 +211,6 @@ fn write(cleaner: &RwLock<Cleaner>) -> RwLockWriteGuard<'_, Cleaner> {
     cleaner.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn nothing_left(report: &Report, sources: &[Source]) -> Error {
-    let shown = |(reason, rows): (&String, &Count)| {
-        let first = rows.examples.first().map(|place| format!(" (first: {place})")).unwrap_or_default();
-        format!("{} rows: {reason}{first}", rows.count)
-    };
-    let reasons: Vec<String> = report.dropped.iter().map(shown).collect();
-    Error::data("no row is left to train on")
-        .at(names(sources))
-        .because(reasons.join("; "))
-        .fix("give rows with something that an assistant says, and a max_length that holds it")
-}
-
 /// What became of a row: of its records, whether it is left out all the same, and whether it is held out.
 type Looked = (Vec<Outcome>, Option<Dropped>, bool);
 
@@ -234,8 +223,12 @@ struct Work<'scope> {
     offset: (u64, u32),
     /// Which part of a split is made.
     part: Option<&'scope str>,
-    /// The first row that the template does not suit.
-    mask_error: Option<Error>,
+    /// The first error of each of the first reasons.
+    errors: BTreeMap<String, Error>,
+    /// Where rows stand, for those that later ones are like.
+    places: Places,
+    sources: &'scope [Source],
+    skip: bool,
     /// Tokens of what was encoded.
     tokens: u64,
     out: Out<'scope>,
@@ -249,12 +242,14 @@ impl<'scope> Work<'scope> {
         }
         self.report.rows += 1;
         let row = spot.id + self.offset.0;
+        self.report.unused(spot.unused.clone());
+        self.places.note(spot);
         let outcomes = match looked {
             Ok((_, Some(Dropped { reason, like, place }), _)) => {
-                let detail = like.map(|row| format!("row {row}")).or(place);
-                let at = detail.map_or_else(|| spot.place.clone(), |detail| format!("{} (as {detail})", spot.place));
-                self.quarantine.write(row, &at, None, &reason, false)?;
-                self.report.dropped(row, &at, reason);
+                let like = like.and_then(|row| self.places.find(u64::from(row), self.sources)).or(place);
+                let at = like.as_ref().map(|like| format!("{} (like {like})", spot.place));
+                self.quarantine.write(row, spot, &reason, false, like.as_deref())?;
+                self.report.dropped(row, &at.unwrap_or_else(|| spot.place.clone()), reason);
                 return Ok(());
             }
             Ok((outcomes, None, held_out)) => {
@@ -266,17 +261,21 @@ impl<'scope> Work<'scope> {
             }
             Err(error) => {
                 self.report.bad += 1;
-                if self.mask_error.is_none() && matches!(error.kind, Kind::Mask | Kind::Template) {
-                    self.mask_error = Some(bad_row(error.clone(), &spot.place));
+                let reason = reason_of(&error);
+                if self.errors.len() < REASONS && !self.errors.contains_key(&reason) {
+                    // Of a set without a row its own fix is said, and not how such rows are passed over.
+                    let fix = error.fix.clone();
+                    self.errors.insert(reason.clone(), Error { fix, ..bad_row(error, &spot.place, self.skip) });
                 }
-                return self.left_out(spot, reason_of(&error), true);
+                return self.left_out(spot, reason, true);
             }
         };
         let position = (spot.position.0 + self.offset.1, spot.position.1);
-        let (mut used, mut control_text, mut reason) = (false, false, None);
+        let (mut used, mut control_text, mut reason, mut notices) = (false, false, None, BTreeSet::new());
         for outcome in outcomes {
             match outcome {
-                Outcome::Used(Encoded { sample, cut, control_text: has_control, .. }) => {
+                Outcome::Used(Encoded { sample, cut, control_text: has_control, notices: own, .. }) => {
+                    notices.extend(own);
                     (used, control_text) = (true, control_text || has_control);
                     self.report.record(row, &spot.place, cut);
                     self.tokens += sample.len() as u64;
@@ -294,13 +293,13 @@ impl<'scope> Work<'scope> {
             }
             (true, None) => {}
         }
-        self.report.used(row, &spot.place, control_text);
+        self.report.used(row, &spot.place, control_text, &notices);
         Ok(())
     }
 
     fn left_out(&mut self, spot: &Spot, reason: String, is_bad: bool) -> Result<()> {
         let row = spot.id + self.offset.0;
-        self.quarantine.write(row, &spot.place, spot.head.as_deref(), &reason, is_bad)?;
+        self.quarantine.write(row, spot, &reason, is_bad, None)?;
         self.report.dropped(row, &spot.place, reason);
         Ok(())
     }
@@ -363,70 +362,4 @@ impl<'scope> Out<'scope> {
 
 fn gone() -> Error {
     Error::new(Kind::Resource, "the writer of the prepared set has stopped")
-}
-
-/// Rows that were left out, one a line: where, why, and for a bad row the start of its line.
-struct Quarantine {
-    path: PathBuf,
-    file: Option<BufWriter<File>>,
-}
-
-impl Quarantine {
-    fn open(path: PathBuf) -> Result<Self> {
-        let mut quarantine = Self { path, file: None };
-        if quarantine.path.exists() {
-            quarantine.begin()?;
-        }
-        Ok(quarantine)
-    }
-
-    fn fail(&self, error: &std::io::Error) -> Error {
-        Error::io("cannot write the rows that are left out", &self.path, error)
-    }
-
-    fn begin(&mut self) -> Result<&mut BufWriter<File>> {
-        let opened = OpenOptions::new().create(true).append(true).open(&self.path);
-        // A file that is appended to stands at its start until something is written.
-        let opened = opened.and_then(|mut file| file.seek(SeekFrom::End(0)).map(|_| file));
-        let file = opened.map_err(|e| self.fail(&e))?;
-        Ok(self.file.insert(BufWriter::new(file)))
-    }
-
-    fn write(&mut self, row: u64, place: &str, head: Option<&str>, reason: &str, is_bad: bool) -> Result<()> {
-        let mut line = json!({"where": place, "row_id": row, "reason": reason, "bad": is_bad});
-        if let (Some(head), Some(fields)) = (head, line.as_object_mut()) {
-            fields.insert("row".into(), head.into());
-        }
-        if self.file.is_none() {
-            self.begin()?;
-        }
-        let written = self.file.as_mut().map_or(Ok(()), |file| writeln!(file, "{line}"));
-        written.map_err(|e| self.fail(&e))
-    }
-
-    /// Bytes that are in the file now.
-    fn flush(&mut self) -> Result<u64> {
-        let length = match &mut self.file {
-            Some(file) => file.flush().and_then(|()| file.stream_position()),
-            None => Ok(0),
-        };
-        length.map_err(|e| self.fail(&e))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_quarantine_file_is_as_long_as_it_is_when_nothing_is_added() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(QUARANTINE_FILE);
-        assert_eq!(Quarantine::open(path.clone()).unwrap().flush().unwrap(), 0);
-        std::fs::write(&path, "{}\n").unwrap();
-        let mut quarantine = Quarantine::open(path.clone()).unwrap();
-        assert_eq!(quarantine.flush().unwrap(), 3);
-        quarantine.write(7, "a:8", None, "why", true).unwrap();
-        assert_eq!(quarantine.flush().unwrap(), path.metadata().unwrap().len());
-    }
 }

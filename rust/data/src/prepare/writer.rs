@@ -4,11 +4,13 @@
 //! depends on its own rows only, and work can be cut at blocks: to go on after a kill, or to be spread over machines
 //! whose shards are merged to the very set that one machine would have made.
 
+use super::report::SPLIT;
 use super::staging::{Progress, Staging};
 use super::{Packing, Report};
 use crate::error::{Error, Result};
 use crate::prepared::block::{Item, record_batch};
 use crate::prepared::{Part, PartWriter, part_name};
+use crate::source::Source;
 use arrow_array::{Array, RecordBatch};
 use std::path::{Path, PathBuf};
 
@@ -81,8 +83,10 @@ pub(super) struct Writer<'a> {
     packing: Packing,
     parts: Parts,
     rows_before: u64,
-    /// Windows only.
+    /// Windows only, and what their borders tear.
     written: Report,
+    /// The names of the sources, as items number them.
+    sources: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
@@ -93,6 +97,7 @@ impl<'a> Writer<'a> {
         part_bytes: usize,
         fingerprint: &str,
         begun: &Progress,
+        sources: &[Source],
     ) -> Self {
         let done = &begun.report;
         let written = Report {
@@ -101,11 +106,13 @@ impl<'a> Writer<'a> {
             scored_tokens: done.scored_tokens,
             longest: done.longest,
             lost_labels: done.lost_labels,
+            truncated: done.truncated.clone().into_iter().filter(|(how, _)| how == SPLIT).collect(),
             fingerprint: fingerprint.into(),
             ..Report::default()
         };
         let parts = Parts::new(&staging.folder, fingerprint, done.parts.clone(), part_bytes);
-        Self { staging, packing, parts, rows_before: begun.rows_before, written }
+        let sources = done.sources.iter().cloned().chain(sources.iter().map(Source::name)).collect();
+        Self { staging, packing, parts, rows_before: begun.rows_before, written, sources }
     }
 
     /// Pack and write one block.
@@ -113,9 +120,14 @@ impl<'a> Writer<'a> {
         if block.items.is_empty() {
             return Ok(());
         }
-        let (windows, lost) = self.packing.windows(&block.items)?;
-        let (batch, held) = record_batch(&block.items, &windows)?;
-        self.written.lost_labels += lost;
+        let packed = self.packing.windows(&block.items)?;
+        let (batch, held) = record_batch(&block.items, &packed.windows)?;
+        self.written.lost_labels += packed.lost_labels;
+        for torn in packed.torn {
+            let (row, (source, line)) = (block.items[torn].row, block.items[torn].position);
+            let name = self.sources.get(source as usize).map_or("", String::as_str);
+            self.written.truncated.entry(SPLIT.into()).or_default().add_row(row, &format!("{name}:{line}"));
+        }
         held.into_iter().for_each(|window| self.written.window(window));
         if self.parts.write(block.number, &batch)? {
             let mut report = block.rows;
@@ -132,6 +144,7 @@ impl<'a> Writer<'a> {
         (report.windows, report.tokens, report.scored_tokens) =
             (written.windows, written.tokens, written.scored_tokens);
         (report.longest, report.lost_labels) = (written.longest, written.lost_labels);
+        report.truncated.extend(written.truncated.clone());
     }
 
     /// Close the last file and add what was written to the report.

@@ -85,6 +85,15 @@ impl Cell {
         row(&self.batch, self.row, self.limit)
     }
 
+    /// The row's fields, where a column that holds NaN or Infinity is told by [`json::is_nan`]: floats that are
+    /// missing are often written so, and a column that nobody reads may hold anything.
+    ///
+    /// # Errors
+    /// As [`Cell::fields`] otherwise.
+    pub(crate) fn lenient(&self) -> Result<Map<String, Value>> {
+        fields(&self.batch, self.row, self.limit, true)
+    }
+
     /// Roughly the memory that it takes.
     pub(super) fn size(&self) -> usize {
         self.batch.get_array_memory_size() / self.batch.num_rows().max(1)
@@ -96,17 +105,34 @@ impl Cell {
 /// # Errors
 /// As [`Cell::fields`].
 pub fn row(batch: &RecordBatch, row: usize, limit: usize) -> Result<Map<String, Value>> {
+    fields(batch, row, limit, false)
+}
+
+fn fields(batch: &RecordBatch, row: usize, limit: usize, lenient: bool) -> Result<Map<String, Value>> {
     guarded(|| {
         let mut left = limit;
-        object(batch.schema_ref().fields(), batch.columns(), row, &mut left).map_err(|error| match error {
+        let on_nan: OnNan = if lenient { |_| Ok(json::nan()) } else { |column| Err(nan(column).into()) };
+        object(batch.schema_ref().fields(), batch.columns(), row, &mut left, on_nan).map_err(|error| match error {
             Bad::Long => too_long(limit),
+            Bad::Nan => nan("?"),
             Bad::Row(error) => *error,
         })
     })
 }
 
+/// The error of a column that is read and holds no number.
+pub(crate) fn nan(column: &str) -> Error {
+    Error::data("NaN and Infinity are no numbers")
+        .at(format!("column {column}"))
+        .fix("write null where a number is missing")
+}
+
+/// What becomes of a column that holds NaN.
+type OnNan = fn(&str) -> std::result::Result<Value, Bad>;
+
 enum Bad {
     Long,
+    Nan,
     Row(Box<Error>),
 }
 
@@ -121,12 +147,14 @@ fn object(
     columns: &[arrow_array::ArrayRef],
     row: usize,
     left: &mut usize,
+    on_nan: OnNan,
 ) -> std::result::Result<Map<String, Value>, Bad> {
     let mut made = Map::with_capacity(fields.len());
     for (field, column) in fields.iter().zip(columns) {
-        let found = value(field, column.as_ref(), row, left).map_err(|bad| match bad {
-            Bad::Row(error) => (*error).at(format!("column {}", field.name())).into(),
-            Bad::Long => bad,
+        let found = value(field, column.as_ref(), row, left).or_else(|bad| match bad {
+            Bad::Nan => on_nan(field.name()),
+            Bad::Row(error) => Err((*error).at(format!("column {}", field.name())).into()),
+            Bad::Long => Err(bad),
         })?;
         if made.insert(field.name().clone(), found).is_some() {
             return Err(Error::data(format!("two columns are named {:?}", field.name())).fix("rename one").into());
@@ -181,7 +209,9 @@ fn value(field: &Field, array: &dyn Array, row: usize, left: &mut usize) -> std:
         DataType::ListView(item) => list(item, &array.as_list_view::<i32>().value(row), left)?,
         DataType::LargeListView(item) => list(item, &array.as_list_view::<i64>().value(row), left)?,
         DataType::FixedSizeList(item, _) => list(item, &array.as_fixed_size_list().value(row), left)?,
-        DataType::Struct(fields) => Value::Object(object(fields, array.as_struct().columns(), row, left)?),
+        DataType::Struct(fields) => {
+            Value::Object(object(fields, array.as_struct().columns(), row, left, |_| Err(Bad::Nan))?)
+        }
         DataType::Map(..) => map(&array.as_map().value(row), left)?,
         DataType::Dictionary(_, _) => downcast_dictionary_array!(
             array => {
@@ -214,9 +244,7 @@ fn unread(kind: &DataType) -> Bad {
 }
 
 fn float(number: f64) -> std::result::Result<Value, Bad> {
-    Number::from_f64(number)
-        .map(Value::Number)
-        .ok_or_else(|| Error::data("NaN and Infinity are not JSON").fix("write null, or leave the column out").into())
+    Number::from_f64(number).map(Value::Number).ok_or(Bad::Nan)
 }
 
 fn text(field: &Field, text: &str, left: &mut usize) -> std::result::Result<Value, Bad> {

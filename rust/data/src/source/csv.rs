@@ -48,6 +48,20 @@ pub(super) fn open(reader: Input, name: String, delimiter: u8, max_row_bytes: us
     if header.is_too_long {
         return Err(too_long(max_row_bytes).at(at));
     }
+    if header.cells.iter().any(|cell| cell.contains(&b'\r')) {
+        return Err(Error::data("the lines end with CR alone")
+            .at(at)
+            .fix("save the file with LF at the ends of lines"));
+    }
+    if let [only] = header.cells.as_slice()
+        && let Some(other) = [b';', b'\t', b','].into_iter().find(|byte| *byte != delimiter && only.contains(byte))
+    {
+        let (is, other) = (char::from(delimiter), char::from(other));
+        return Err(Error::data(format!("the columns are parted by {other:?}, not by {is:?}"))
+            .at(at)
+            .because(format!("the header is {:?}", String::from_utf8_lossy(only)))
+            .fix("save it with commas as .csv, or with tabs as .tsv"));
+    }
     for cell in header.cells {
         let cell = String::from_utf8(cell)
             .map_err(|e| Error::data("the header row is not UTF-8").at(&at).because(e).fix("save the file as UTF-8"))?;

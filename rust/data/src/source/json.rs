@@ -54,6 +54,9 @@ fn not_json(text: &str, error: &serde_json::Error) -> Error {
         let what = error.to_string();
         return Error::data(what.split(" at line ").next().unwrap_or_default().to_owned()).fix("mend the row");
     }
+    if text.contains("}\r{") {
+        return Error::data("the lines end with CR alone").fix("save the file with LF at the ends of lines");
+    }
     let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default().as_bytes();
     // The place is that of the first character that does not fit or of the one before.
     let mut near = (0..3).filter_map(|skip| line.get(error.column().saturating_sub(2) + skip..));
@@ -95,8 +98,44 @@ pub fn wide(value: &Value) -> Option<&str> {
     if map.len() == 1 { map.get(WIDE)?.as_str() } else { None }
 }
 
+/// The only key of the object that stands for a column that holds NaN or Infinity, which JSON does not know.
+const NAN: &str = "$alignite::nan";
+
+/// What stands for a column that holds NaN or Infinity.
+pub(super) fn nan() -> Value {
+    Value::Object(std::iter::once((NAN.to_owned(), Value::Null)).collect())
+}
+
+/// Whether a column holds NaN or Infinity.
+pub(crate) fn is_nan(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| map.len() == 1 && map.contains_key(NAN))
+}
+
 /// A value that is written with its wide integers as the numbers they are.
 pub struct Exact<'a>(pub &'a Value);
+
+/// The same of an object's fields.
+pub(crate) struct ExactFields<'a>(&'a Map<String, Value>);
+
+impl Exact<'_> {
+    pub(crate) fn fields(fields: &Map<String, Value>) -> ExactFields<'_> {
+        ExactFields(fields)
+    }
+}
+
+impl Serialize for ExactFields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in self.0 {
+            if is_nan(value) {
+                object.serialize_entry(key, "NaN")?;
+            } else {
+                object.serialize_entry(key, &Exact(value))?;
+            }
+        }
+        object.end()
+    }
+}
 
 impl Serialize for Exact<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {

@@ -88,6 +88,17 @@ fn plain(head: Vec<u8>, mut reader: Input, name: String, stem: &str, max_row_byt
     if tar::is_header(&head) || (extension == "tar" && head.iter().all(|&byte| byte == 0)) {
         return Ok(Box::new(tar::Samples::new(reader, name, max_row_bytes)));
     }
+    let wanted = match extension.as_str() {
+        "parquet" => Some("Parquet"),
+        "arrow" | "feather" | "ipc" => Some("Arrow"),
+        _ => None,
+    };
+    if let (Some(kind), false) = (wanted, head.is_empty()) {
+        return Err(damaged(format!("its name says {kind}, and it does not begin as such files do")).at(name));
+    }
+    if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
+        return Err(Error::data("the file is UTF-16, not UTF-8").at(name).fix("save the file as UTF-8"));
+    }
     let mut text = &head[..];
     if let Some(rest) = text.strip_prefix(b"\xEF\xBB\xBF") {
         reader.consume(3);
@@ -97,7 +108,13 @@ fn plain(head: Vec<u8>, mut reader: Input, name: String, stem: &str, max_row_byt
         let delimiter = if extension == "csv" { b',' } else { b'\t' };
         return csv::open(reader, name, delimiter, max_row_bytes);
     }
-    if text.trim_ascii_start().starts_with(b"[") {
+    let text = text.trim_ascii_start();
+    if text.strip_prefix(b"{").is_some_and(|rest| rest.starts_with(b"\n") || rest.starts_with(b"\r\n")) {
+        return Err(Error::data("the file holds an object that is spread over several lines")
+            .at(name)
+            .fix("write one JSON object a line, or an array of them"));
+    }
+    if text.starts_with(b"[") {
         return Ok(Box::new(array::Elements::new(reader, name, max_row_bytes)));
     }
     Ok(Box::new(Lines { reader, name, number: 0, max_row_bytes, done: false }))

@@ -49,6 +49,42 @@ pub(super) fn trim(text: &Value, chars: Option<&str>) -> Value {
     })
 }
 
+/// Text beyond ASCII is cased by jinja2: the two differ in final sigmas, ligatures and what parts words.
+fn ascii_only(value: &Value, what: &str) -> std::result::Result<(), minijinja::Error> {
+    let is_ascii = match value.as_str() {
+        Some(text) => text.is_ascii() && !text.bytes().any(|byte| (0x1c..=0x1f).contains(&byte)),
+        None => value.to_string().is_ascii(),
+    };
+    let refuse = || minijinja::Error::new(ErrorKind::InvalidOperation, format!("{what} of text beyond ASCII"));
+    if is_ascii { Ok(()) } else { Err(refuse()) }
+}
+
+/// `title` of ASCII text.
+pub(super) fn title(value: &Value) -> std::result::Result<String, minijinja::Error> {
+    ascii_only(value, "title")?;
+    Ok(minijinja::filters::title(value.to_string().into()))
+}
+
+/// `sort`, which ignores the case of texts, of ASCII.
+pub(super) fn sort(state: &State, value: Value, kwargs: Kwargs) -> std::result::Result<Value, minijinja::Error> {
+    let value = Value::from(value.try_iter()?.collect::<Vec<_>>());
+    ascii_only(&value, "sort")?;
+    minijinja::filters::sort(state, value, kwargs)
+}
+
+/// `unique`, which ignores case too.
+pub(super) fn unique(state: &State, value: Value, kwargs: Kwargs) -> std::result::Result<Value, minijinja::Error> {
+    let value = Value::from(value.try_iter()?.collect::<Vec<_>>());
+    ascii_only(&value, "unique")?;
+    minijinja::filters::unique(state, value, kwargs)
+}
+
+/// `dictsort`, which ignores case too.
+pub(super) fn dictsort(value: &Value, kwargs: Kwargs) -> std::result::Result<Value, minijinja::Error> {
+    ascii_only(value, "dictsort")?;
+    minijinja::filters::dictsort(value, kwargs)
+}
+
 /// What a loop goes over: Python does not iterate None.
 pub(super) fn each(value: Value) -> std::result::Result<Value, minijinja::Error> {
     if value.is_none() {
