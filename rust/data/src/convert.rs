@@ -215,24 +215,34 @@ impl Work<'_> {
         }
     }
 
-    /// What a row is written as, and the names of what is lost of it, each once.
     fn converted(&self, row: &Row) -> Result<(Vec<Row>, Vec<String>)> {
         let Some(format) = &self.format else { return Ok((Vec::new(), Vec::new())) };
-        let mut rows = Vec::new();
-        let mut lost: Vec<String> = format.unused_in(row).map(|name| format!("column {name}")).collect();
-        for record in format.read(row)? {
-            let (records, names) = derive(record, self.target, self.options.pairs)?;
-            lost.extend(names.into_iter().map(str::to_owned));
-            for record in &records {
-                let written = write(record, self.target, self.options.form)?;
-                rows.push(written.row);
-                lost.extend(written.lost);
-            }
-        }
-        lost.sort_unstable();
-        lost.dedup();
-        Ok((rows, lost))
+        converted(format, row, self.target, self.options.form, self.options.pairs)
     }
+}
+
+/// What a row is written as, and the names of what is lost of it, each once.
+pub(crate) fn converted(
+    format: &Format,
+    row: &Row,
+    target: Target,
+    form: Form,
+    pairs: Pairs,
+) -> Result<(Vec<Row>, Vec<String>)> {
+    let mut rows = Vec::new();
+    let mut lost: Vec<String> = format.unused_in(row).map(|name| format!("column {name}")).collect();
+    for record in format.read(row)? {
+        let (records, names) = derive(record, target, pairs)?;
+        lost.extend(names.into_iter().map(str::to_owned));
+        for record in &records {
+            let written = write(record, target, form)?;
+            rows.push(written.row);
+            lost.extend(written.lost);
+        }
+    }
+    lost.sort_unstable();
+    lost.dedup();
+    Ok((rows, lost))
 }
 
 #[cfg(test)]
