@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignite.config.clean import CleanOptions
+from alignite.data.files import find_files
 from alignite.errors import DataError
 from alignite.native.clean import TextCleaner
 
@@ -75,8 +76,7 @@ def clean(
         ResourceError: ``folder`` is full or cannot be written.
     """
     options.validate()
-    values = {item.name: getattr(options, item.name) for item in fields(CleanOptions)}
-    cleaner = TextCleaner(json.dumps(values), os.fspath(folder or tempfile.gettempdir()), num_threads)
+    cleaner = TextCleaner(json.dumps(cleaning_values(options)), os.fspath(folder or tempfile.gettempdir()), num_threads)
     for name, texts in (against or {}).items():
         for line, one in enumerate(texts, 1):
             cleaner.add_evaluation(name, line, one)
@@ -94,6 +94,16 @@ def clean(
     stays = np.ones(len(group), np.bool_)
     stays[list(dropped)] = False
     return Cleaned(np.flatnonzero(stays), np.flatnonzero(np.concatenate(held_out)), group, dropped)
+
+
+def cleaning_values(options: CleanOptions) -> dict[str, Any]:
+    """The options of cleaning as the Rust core takes them: evaluation sets are files.
+
+    Raises:
+        DataError: an evaluation set is not there.
+    """
+    values = {item.name: getattr(options, item.name) for item in fields(CleanOptions)}
+    return values | {"decontaminate": [str(path) for path in find_files(options.decontaminate)]}
 
 
 def deduplicate(

@@ -114,13 +114,14 @@ impl Mixture {
             let io = |error| Error::io("the output cannot be written", &output, &error);
             let mut out = BufWriter::with_capacity(1 << 20, File::create(&output).map_err(io)?);
             let mut last = Instant::now();
-            let Written { rows, lost, .. } = Plan::take(inner, total).write(&sources, &joined, &mut out, &mut |_| {
-                if last.elapsed() < Duration::from_millis(100) {
-                    return true;
-                }
-                last = Instant::now();
-                Python::attach(|py| py.check_signals()).map_err(|error| failure = Some(error)).is_ok()
-            })?;
+            let Written { rows, lost, .. } =
+                Plan::take(inner, total).write(&sources, &joined, &mut out, &mut |_| {
+                    if last.elapsed() < Duration::from_millis(100) {
+                        return true;
+                    }
+                    last = Instant::now();
+                    Python::attach(|py| py.check_signals()).map_err(|error| failure = Some(error)).is_ok()
+                })?;
             out.flush().map_err(io)?;
             Ok((rows, joined.to, joined.formats, lost.into_iter().collect()))
         })?;
