@@ -24,7 +24,8 @@ class CleanOptions(Options):
     )
     dedup_ngram: int = option(default=5, help="words of an n-gram of near duplicates")
     decontaminate: list[str] = option(
-        default=[], help="evaluation sets that no row may overlap with: files, globs, folders, URLs, or org/name[:[config:]split]",
+        default=[],
+        help="evaluation sets that no row may overlap with: files, globs, folders, URLs, or org/name[:[config:]split]",
     )
     decontaminate_columns: list[str] = option(default=[], help="columns of these files that count; default: all text")
     decontaminate_ngram: int = option(
@@ -62,7 +63,7 @@ class CleanOptions(Options):
         minhash = ("dedup_threshold", "dedup_ngram")
         for name in (*minhash, "dedup_fold"):
             needed = "minhash" if name in minhash else "exact"
-            default = type(self).__dataclass_fields__[name].default  # type: ignore[attr-defined]
+            default = type(self).__dataclass_fields__[name].default
             if getattr(self, name) != default and self.dedup != needed:
                 raise ConfigError(
                     f"{name} has no effect: dedup is {self.dedup}",

@@ -67,7 +67,8 @@ def clean(
         options: what to look for; all texts have one turn, and tokens are not counted here.
         text: a column of the rows, or a function that makes a row's text.
         against: further evaluation texts by name, beside the files in ``options.decontaminate``.
-        folder: where minhash keeps about 500 bytes a row while it works; default: the system's folder for such files.
+        folder: where minhash keeps about 500 bytes a row and 4 a word while it works; default: the system's folder for
+            such files.
         num_threads: 0 means all cores.
 
     Raises:
@@ -119,12 +120,12 @@ def deduplicate(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find duplicates; the first of each group stays.
 
-    ``exact`` compares 128-bit hashes of the texts. ``minhash`` joins texts whose sets of word n-grams have an estimated
-    Jaccard similarity of at least ``threshold``, over as many steps as it takes; words are letters and digits in lower
-    case, and each letter by itself in scripts without spaces. Sketches of 128 entries estimate similarity with a
-    standard deviation of 0.035 at 0.8 (Dahlgaard, Knudsen, Thorup 2017), and pairs are compared when they agree in a
-    band (Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, chapter 3): with 16 bands of 8, those
-    of a threshold of 0.8, 95% of the pairs that are as similar as 0.8 are compared, and 99.9% of those at 0.9.
+    ``exact`` compares 128-bit hashes of the texts. ``minhash`` leaves out a text whose set of word n-grams has a
+    Jaccard similarity of at least ``threshold`` to that of a text that stays; words are letters and digits in lower
+    case and each letter by itself in scripts without spaces. Pairs are found by sketches of 128 entries (Dahlgaard,
+    Knudsen, Thorup 2017) that agree in a band (Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, chapter 3),
+    and then the sets themselves decide. With 16 bands of 8, those of a threshold of 0.8, 95% of the pairs that are as
+    similar as 0.8 are looked at, and 99.9% of those at 0.9.
 
     Args:
         rows, text, folder, num_threads: as in :func:`clean`.

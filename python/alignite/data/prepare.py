@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from datetime import time as time_of_day
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,4 @@ def arrow_of(data: Any) -> Any:
         return None
     if getattr(data, "_indices", None) is None or not len(data):
         return table
-    import pyarrow
-
-    return pyarrow.concat_tables(list(data.with_format("arrow").iter(_SELECTED)))
+    return import_module("pyarrow").concat_tables(list(data.with_format("arrow").iter(_SELECTED)))

@@ -92,13 +92,10 @@ def test_what_is_lost_has_a_name() -> None:
 
 def test_what_cannot_be_said_is_an_error() -> None:
     for row, to, reason in [
-        ({"messages": MESSAGES}, "preference", "conversation record holds no second reply"),
         ({"messages": WITH_TOOL}, "alpaca", "one after the other"),
         ({"messages": [MESSAGES[0], *MESSAGES]}, "sharegpt", "follow each other"),
         ({"prompt": "q", "completion": "a", "label": 0}, "messages", "nothing to imitate"),
-        ({"prompt": "q", "completion": "a\n\nHuman: x", "label": 0}, "hh", "no second reply"),
         ({"prompt": "q", "chosen": "a\n\nHuman: x", "rejected": "b"}, "hh", "the text that parts turns"),
-        ({"text": "t"}, "messages", "no turns"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "sharegpt", "a part of type"),
     ]:
         with pytest.raises(DataError, match=reason) as error:

@@ -259,7 +259,7 @@ def test_the_disk_is_looked_at_first(
 
 def test_odd_values_of_python_are_read_or_are_bad_rows(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
     good = {"prompt": "q", "completion": "a"}
-    odd = [
+    odd: list[dict[str, Any]] = [
         {**good, "at": datetime(2026, 1, 1, tzinfo=UTC), "raw": b"x", "n": np.int64(3)},
         {"prompt": "half \ud800", "completion": "a"},
         {"prompt": b"\xff", "completion": "a"},
@@ -269,7 +269,7 @@ def test_odd_values_of_python_are_read_or_are_bad_rows(tokenizer: ChatTokenizer,
     assert (report["used"], report["bad"]) == (2, 2)
     assert list(report["dropped"]) == ["half a surrogate pair is not text"]
     with pytest.raises(DataError, match="rows and paths are given together"):
-        prepare(["a.jsonl", good], tokenizer, CONFIG, tmp_path / "other")  # type: ignore[list-item]
+        prepare(["a.jsonl", good], tokenizer, CONFIG, tmp_path / "other")  # type: ignore[arg-type]
 
 
 def test_a_selection_of_datasets_is_read_as_the_whole_is(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
