@@ -117,9 +117,9 @@ fn check_plain(batch: &RecordBatch) -> Result<()> {
     let labels = column(Column::Labels).as_list::<i64>();
     for row in (0..batch.num_rows()).filter(|&row| !weights.is_null(row)) {
         let (weights, labels) = (weights.value(row), labels.value(row));
-        let pairs =
+        let mut pairs =
             weights.as_primitive::<Float32Type>().values().iter().zip(labels.as_primitive::<Int32Type>().values());
-        if pairs.into_iter().any(|(&weight, &label)| label != IGNORE && weight != 1.0) {
+        if pairs.any(|(&weight, &label)| label != IGNORE && weight != 1.0) {
             return refused("weights other than 1");
         }
     }
