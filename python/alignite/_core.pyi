@@ -149,11 +149,12 @@ class Mixture:
         """
         (name, rows, share of the draws) of each source.
         """
-    def write_rows(self, /, files: SupportsGetItem[int, SupportsGetItem[int, str | PathLike[str]]], total: SupportsIndex, output: str | PathLike[str]) -> int:
+    def write_rows(self, /, files: SupportsGetItem[int, SupportsGetItem[int, str | PathLike[str]]], total: SupportsIndex, output: str | PathLike[str]) -> tuple[int, str | None, list[str], list[tuple[str, int]]]:
         """
-        Write the rows of the next `total` draws to a file, source by source, each as often as it is drawn; how many.
+        Write the rows of the next `total` draws to a file, source by source, each as often as it is drawn.
 
-        `files` are each source's, in order.
+        `files` are each source's, in order. Gives the rows, what they are written as (None: as they are), each source's
+        formats, and (name, rows) of what is lost.
         """
 
 @final

@@ -86,6 +86,73 @@ def test_bad_rows_come_back_with_their_reason(encode: Preprocessor) -> None:
         strict(pa.Table.from_pylist(rows))
 
 
+MIXED: list[dict[str, Any]] = [
+    {"prompt": "q1", "completion": "a1"},
+    {"prompt": "q2", "completion": "a2", "label": True},
+    {"prompt": "q3", "chosen": "good", "rejected": "bad"},
+    {"messages": ROWS[0]["messages"]},
+    {"messages": ROWS[1]["messages"], "text": "also"},
+    {"prompt": "q4", "completion": "a4", "rejected": "bad"},
+    {"text": "raw text"},
+    {"prompt": "q5"},
+    {"prompt": "q6", "completion": "a6"},
+    {"prompt": "q7", "completion": "a7", "label": False},
+]
+
+
+def test_a_row_is_read_alike_whatever_stands_beside_it(encode: Preprocessor) -> None:
+    table = pa.Table.from_pylist(MIXED, schema=_schema(MIXED))
+
+    def done(size: int) -> list[dict[str, Any]]:
+        parts = [encode(table.slice(start, size)).drop_columns(["row_ids", "lines"]) for start in range(0, 10, size)]
+        return [row for part in parts for row in part.to_pylist()]
+
+    whole = done(len(MIXED))
+    for size in (1, 2, 3, 5, 10, 100):
+        assert repr(done(size)) == repr(whole)  # NaN is not NaN
+    errors = [row["_error"] for row in whole]
+    assert [index for index, error in enumerate(errors) if error] == [4, 5, 7]
+    assert "messages, text; name the one that is meant with format=" in errors[4]
+    assert "rejected" in errors[5]
+    assert all(row["input_ids"] for row, error in zip(whole, errors, strict=True) if not error)
+    # What no row can be is told at once.
+    with pytest.raises(DataError, match="no known format"):
+        encode(pa.Table.from_pylist([{"a": 1}]))
+
+
+def _schema(rows: list[dict[str, Any]]) -> pa.Schema:
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return pa.unify_schemas(
+        [pa.Table.from_pylist([{name: row[name]}]).schema for name in columns for row in rows if name in row]
+    )
+
+
+def test_a_bad_row_of_a_packed_table_says_which_it_was(encode: Preprocessor) -> None:
+    packed = Preprocessor(encode.tokenizer, PrepareConfig(max_length=512, packing="bfd"), pack=True)
+    made = packed(pa.Table.from_pylist([*ROWS[:2], {"messages": []}, ROWS[2]])).to_pylist()
+    assert [sorted(row["row_ids"]) for row in made] == [[0, 1, 3], [2]]
+    assert [row["_error"] is None for row in made] == [True, False]
+
+
+def test_spark_and_dask_shapes(encode: Preprocessor, expected: list[list[int]]) -> None:
+    """Spark's mapInArrow hands over an iterator of batches and wants one back; Dask hands over pandas frames."""
+    pandas = pytest.importorskip("pandas")
+    table = pa.Table.from_pylist(ROWS)
+
+    def in_arrow(batches: Any) -> Any:
+        for batch in batches:
+            yield from encode(batch).to_batches()
+
+    made = pa.Table.from_batches(list(in_arrow(iter(table.to_batches(max_chunksize=100)))))
+    assert made["input_ids"].to_pylist() == expected
+
+    def frame(part: Any) -> Any:
+        return encode(pa.Table.from_pandas(part, preserve_index=False)).to_pandas()
+
+    made = frame(pandas.DataFrame(ROWS))
+    assert [ids.tolist() for ids in made["input_ids"]] == expected
+
+
 def test_datasets_map(encode: Preprocessor, expected: list[list[int]]) -> None:
     import datasets
 

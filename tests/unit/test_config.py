@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -140,3 +141,9 @@ def test_no_answer_names_an_option_that_the_config_lacks() -> None:
     with pytest.raises(ConfigError) as error:
         TrainingConfig(zzz=3)
     assert "--help" in message(error)
+
+
+@pytest.mark.parametrize("other", [{"format": "alpaca"}, {"columns": ["prompt=q"]}])
+def test_columns_that_are_named_twice_are_refused(other: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="are given together"):
+        SFTConfig(prompt_column="q", completion_column="a", **other).validate()

@@ -87,7 +87,7 @@ def _row(row: PreviewRow) -> Html:
 
 
 def _pieces(row: PreviewRow) -> Iterator[Html]:
-    speakers = {start: [turn.role for turn in turns] for start, turns in groupby(row.turns, lambda turn: turn.start)}
+    speakers = {start: [turn.speaker for turn in turns] for start, turns in groupby(row.turns, lambda turn: turn.start)}
     was_away = False
     for index, (piece, parts) in enumerate(zip(row.pieces, visible(row.pieces), strict=True)):
         away = is_away(row, piece)

@@ -107,7 +107,7 @@ def _print(text: Text, console: Console, indent: int = 0) -> None:
 def _turns(turns: Sequence[Turn]) -> str:
     if not turns:
         return ""
-    shown = ", ".join(f"{turn.role} {turn.stop - turn.start:,}" for turn in turns[:_TURNS])
+    shown = ", ".join(f"{turn.speaker} {turn.stop - turn.start:,}" for turn in turns[:_TURNS])
     more = f", and {len(turns) - _TURNS} more" if len(turns) > _TURNS else ""
     return f"contents in tokens: {shown}{more}"
 

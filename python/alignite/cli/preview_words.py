@@ -41,7 +41,7 @@ def facts(preview: Preview, config: PreviewConfig) -> list[Fact]:
     scored, tokens = report["scored_tokens"], report["tokens"]
     return [
         Fact("rows", f"{report['used']:,}", f"trained on, of {report['rows']:,} ({report['format'] or 'no format'})"),
-        Fact("tokens", f"{tokens:,}", f"after cutting; {preview.tokens.total:,} before"),
+        Fact("tokens", f"{tokens:,}", f"after cutting; {preview.uncut_tokens:,} before"),
         Fact("scored", f"{scored:,}", f"{scored / tokens:.1%} of the tokens" if tokens else "no tokens"),
         Fact(
             "windows",

@@ -23,7 +23,10 @@ class CleanOptions(Options):
         default=0.8, help="Jaccard similarity of word n-grams from which rows are near duplicates"
     )
     dedup_ngram: int = option(default=5, help="words of an n-gram of near duplicates")
-    decontaminate: list[str] = option(default=[], help="files of evaluation sets that no row may overlap with")
+    decontaminate: list[str] = option(
+        default=[],
+        help="evaluation sets that no row may overlap with: files, globs, folders, URLs, or org/name[:[config:]split]",
+    )
     decontaminate_columns: list[str] = option(default=[], help="columns of these files that count; default: all text")
     decontaminate_ngram: int = option(
         default=13, help="words that a row must share in sequence with an evaluation set to be left out"
@@ -57,6 +60,15 @@ class CleanOptions(Options):
         super().validate()
         if not 0 < self.dedup_threshold <= 1:
             raise ConfigError(f"dedup_threshold is {self.dedup_threshold}", fix="it must be above 0 and at most 1")
+        minhash = ("dedup_threshold", "dedup_ngram")
+        for name in (*minhash, "dedup_fold"):
+            needed = "minhash" if name in minhash else "exact"
+            default = type(self).__dataclass_fields__[name].default
+            if getattr(self, name) != default and self.dedup != needed:
+                raise ConfigError(
+                    f"{name} has no effect: dedup is {self.dedup}",
+                    fix=f"set dedup to {needed}, or leave {name} out",
+                )
         for name in ("dedup_ngram", "decontaminate_ngram"):
             if not 1 <= getattr(self, name) <= 100:
                 raise ConfigError(f"{name} is {getattr(self, name)}", fix="it must be from 1 to 100")

@@ -61,6 +61,13 @@ class DataOptions(Options):
         if (self.prompt_column is None) != (self.completion_column is None):
             given = "prompt_column" if self.prompt_column is not None else "completion_column"
             raise ConfigError(f"{given} is given alone", fix="give prompt_column and completion_column")
+        for name in ("format", "columns"):
+            if self.prompt_column is not None and getattr(self, name):
+                raise ConfigError(
+                    f"prompt_column and {name} are given together",
+                    why="prompt_column and completion_column say both the format and its columns",
+                    fix="give format and columns (prompt=..., completion=...), or prompt_column and completion_column",
+                )
 
     def column_names(self) -> dict[str, str]:
         """``columns`` as a mapping: by a format's name for a column, the column's own name.

@@ -25,7 +25,7 @@ class PrepareConfig(CleanOptions, DataOptions):
     fail_if: list[str] = option(
         default=[],
         help="exit with code 3 when the report is so: rows, used, bad, dropped, truncated, tokens, fill, ... with >, "
-        "<, >=, <= and a number or a share of the rows, such as 'dropped>1%'",
+        "<, >=, <= and a number or a share, such as 'dropped>1%' (of the rows) or 'fill<50%'",
     )
     num_threads: int = option(
         default=0, help="CPU threads; 0 means all cores, 4 a core are the most; the result is the same"
@@ -61,10 +61,11 @@ class ExportConfig(Options):
     prepared: str | None = option(default=None, help="the prepared folder")
     to: str = option(
         default="parquet",
-        help="one Parquet file, or Megatron's indexed files: OUTPUT.bin and .idx hold ids, OUTPUT_labels.* the labels",
+        help="one Parquet file, or Megatron's indexed files: OUTPUT.bin and .idx hold ids, OUTPUT_labels.* the labels; "
+        "not for weights or compared replies",
         choices=("parquet", "megatron"),
     )
-    output: str | None = option(default=None, help="file, or for megatron the start of the files' names")
+    output: str | None = option(default=None, help="new file, or for megatron the start of the new files' names")
 
 
 @config_class

@@ -12,7 +12,7 @@ class TrainingConfig(Options):
     """Options that every training method shares; names are TRL's and transformers' where they exist."""
 
     model: str | None = option(default=None, help="model to train: a folder, or org/name[@revision] of the hub")
-    data: list[str] = option(default=[], help="training files (JSONL, JSONL.gz), globs, or org/name[:[config:]split]")
+    data: list[str] = option(default=[], help="files of any format, folders, globs, URLs, or org/name[:[config:]split]")
     eval_data: list[str] = option(default=[], help="held-out data, evaluated every eval_steps and at the end")
     output_dir: str | None = option(default=None, help="the run's folder")
 

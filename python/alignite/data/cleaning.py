@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignite.config.clean import CleanOptions
+from alignite.data.files import find_files
 from alignite.errors import DataError
 from alignite.native.clean import TextCleaner
 
@@ -66,7 +67,8 @@ def clean(
         options: what to look for; all texts have one turn, and tokens are not counted here.
         text: a column of the rows, or a function that makes a row's text.
         against: further evaluation texts by name, beside the files in ``options.decontaminate``.
-        folder: where minhash keeps about 500 bytes a row while it works; default: the system's folder for such files.
+        folder: where minhash keeps about 500 bytes a row and 4 a word while it works; default: the system's folder for
+            such files.
         num_threads: 0 means all cores.
 
     Raises:
@@ -75,8 +77,7 @@ def clean(
         ResourceError: ``folder`` is full or cannot be written.
     """
     options.validate()
-    values = {item.name: getattr(options, item.name) for item in fields(CleanOptions)}
-    cleaner = TextCleaner(json.dumps(values), os.fspath(folder or tempfile.gettempdir()), num_threads)
+    cleaner = TextCleaner(json.dumps(cleaning_values(options)), os.fspath(folder or tempfile.gettempdir()), num_threads)
     for name, texts in (against or {}).items():
         for line, one in enumerate(texts, 1):
             cleaner.add_evaluation(name, line, one)
@@ -96,6 +97,16 @@ def clean(
     return Cleaned(np.flatnonzero(stays), np.flatnonzero(np.concatenate(held_out)), group, dropped)
 
 
+def cleaning_values(options: CleanOptions) -> dict[str, Any]:
+    """The options of cleaning as the Rust core takes them: evaluation sets are files.
+
+    Raises:
+        DataError: an evaluation set is not there.
+    """
+    values = {item.name: getattr(options, item.name) for item in fields(CleanOptions)}
+    return values | {"decontaminate": [str(path) for path in find_files(options.decontaminate)]}
+
+
 def deduplicate(
     rows: Any,
     method: str = "exact",
@@ -109,12 +120,12 @@ def deduplicate(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find duplicates; the first of each group stays.
 
-    ``exact`` compares 128-bit hashes of the texts. ``minhash`` joins texts whose sets of word n-grams have an estimated
-    Jaccard similarity of at least ``threshold``, over as many steps as it takes; words are letters and digits in lower
-    case, and each letter by itself in scripts without spaces. Sketches of 128 entries estimate similarity with a
-    standard deviation of 0.035 at 0.8 (Dahlgaard, Knudsen, Thorup 2017), and pairs are compared when they agree in a
-    band (Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, chapter 3): with 16 bands of 8, those
-    of a threshold of 0.8, 95% of the pairs that are as similar as 0.8 are compared, and 99.9% of those at 0.9.
+    ``exact`` compares 128-bit hashes of the texts. ``minhash`` leaves out a text whose set of word n-grams has a
+    Jaccard similarity of at least ``threshold`` to that of a text that stays; words are letters and digits in lower
+    case and each letter by itself in scripts without spaces. Pairs are found by sketches of 128 entries (Dahlgaard,
+    Knudsen, Thorup 2017) that agree in a band (Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, chapter 3),
+    and then the sets themselves decide. With 16 bands of 8, those of a threshold of 0.8, 95% of the pairs that are as
+    similar as 0.8 are looked at, and 99.9% of those at 0.9.
 
     Args:
         rows, text, folder, num_threads: as in :func:`clean`.

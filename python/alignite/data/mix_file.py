@@ -121,7 +121,9 @@ def read_mix_file(path: Path) -> MixFile:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _check_names(path, yaml.compose(text, Loader=yaml.SafeLoader), set())
+        values = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(
             "the mixture cannot be read", where=str(path), why=error.strerror, fix="check the path"
@@ -153,6 +155,25 @@ def read_mix_file(path: Path) -> MixFile:
         return MixFile(Curriculum(stages, seed), reader.files, reader.rows)
     except UsageError as error:
         raise reader.wrong(error.where or "stages", error.what, error.fix or "") from error
+
+
+def _check_names(path: Path, node: Any, done: set[int]) -> None:
+    """Refuse a name that stands twice in one mapping, of which YAML would keep the last."""
+    # An alias is the same node again.
+    if node is None or node.id == "scalar" or id(node) in done:
+        return
+    done.add(id(node))
+    if node.id == "sequence":
+        for item in node.value:
+            _check_names(path, item, done)
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.id == "scalar" and key.value in seen:
+            place = f"{path}:{key.start_mark.line + 1}"
+            raise ConfigError(f"{key.value!r} stands twice", where=place, fix="give it once")
+        seen.add(str(key.value))
+        _check_names(path, value, done)
 
 
 def _join(place: str, key: Any) -> str:

@@ -35,6 +35,23 @@ class SourceShare:
     epochs: float
 
 
+@dataclass(frozen=True)
+class MixedRows:
+    """What :meth:`Mixture.write_rows` wrote.
+
+    Args:
+        rows: how many; more than draws where a row holds several examples.
+        format: what rows were converted to; None when they stay as they are.
+        formats: by source, the formats of its files.
+        lost: by the name of a field that ``format`` has no place for, the drawn rows that had it.
+    """
+
+    rows: int
+    format: str | None
+    formats: dict[str, str]
+    lost: dict[str, int]
+
+
 class Mixture:
     """A stream of draws from several sources. Draw t is a function of (seed, epoch, t) and of nothing else.
 
@@ -172,15 +189,21 @@ class Mixture:
         """
         self._native.restore(state["drawn"], state["counts"])
 
-    def write_rows(self, files: Mapping[str, Sequence[str | PathLike[str]]], total: int, output: str) -> int:
+    def write_rows(self, files: Mapping[str, Sequence[str | PathLike[str]]], total: int, output: str) -> MixedRows:
         """Write the rows of the first ``total`` draws to a file, source by source, each as often as it is drawn.
 
+        A file is prepared as one format. So rows stay as they are where all sources are of one, and otherwise become
+        what their kind of record has for its own: conversations ``messages``, comparisons ``preference``, and so on.
+
         Raises:
-            DataError: a file of a source cannot be read, or holds other rows than the mixture was made with.
+            DataError: a file of a source cannot be read, or holds other rows than the mixture was made with; a row
+                cannot be converted; no format fits a source.
+            UsageError: the sources hold records of different kinds.
             ResourceError: the output cannot be written.
         """
         drawn = native.Mixture(json.dumps(self.spec), self.seed, self.epoch)
-        return drawn.write_rows([list(files[name]) for name in self.names], total, output)
+        rows, to, formats, lost = drawn.write_rows([list(files[name]) for name in self.names], total, output)
+        return MixedRows(rows, to, dict(zip(self.names, formats, strict=True)), dict(lost))
 
 
 @dataclass(frozen=True)

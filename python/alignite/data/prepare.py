@@ -7,6 +7,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, date, datetime
+from datetime import time as time_of_day
+from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +24,9 @@ from alignite.native import data as native
 from alignite.native.data import Sources
 
 Config = TypeVar("Config", bound=DataOptions)
+# Rows of a selection that are taken at a time.
+_SELECTED = 10_000
+
 Data = str | Path | Iterable[str | Path] | Iterable[Mapping[str, Any]]
 
 
@@ -244,7 +251,7 @@ def resolve_data(data: Data) -> tuple[Sources, list[Path]]:
 
 
 def files_or_rows(data: Data) -> tuple[list[Path], list[bytes] | None]:
-    """The files that data names, or its rows as JSON.
+    """The files that data names, or its rows as JSON: dates and bytes as Arrow columns of them are read.
 
     Raises:
         DataError: as :func:`alignite.data.files.find_files`; or something is neither a row nor a path.
@@ -260,7 +267,7 @@ def files_or_rows(data: Data) -> tuple[list[Path], list[bytes] | None]:
             paths.append(item)
         elif isinstance(item, Mapping) and not paths:
             try:
-                rows.append(json.dumps(item, ensure_ascii=False).encode())
+                rows.append(_json(item))
             except (TypeError, ValueError, RecursionError) as error:
                 raise DataError(
                     "a row is not JSON",
@@ -268,6 +275,12 @@ def files_or_rows(data: Data) -> tuple[list[Path], list[bytes] | None]:
                     why=str(error),
                     fix="give texts, numbers, lists and dicts only",
                 ) from error
+        elif isinstance(item, str | Path | Mapping):
+            raise DataError(
+                "rows and paths are given together",
+                where=f"row:{index}",
+                fix="give paths only, or mappings only: prepare one of them and add the other with append",
+            )
         else:
             raise DataError(
                 f"a row is a {type(item).__name__}, not a mapping",
@@ -277,10 +290,39 @@ def files_or_rows(data: Data) -> tuple[list[Path], list[bytes] | None]:
     return (find_files(paths), None) if paths else ([], rows)
 
 
+def _json(row: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False, default=_plain).encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair: written as its escape, which is then a bad row like any other.
+        return json.dumps(row, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    """What Python has and JSON has not, as the same columns of a table are read."""
+    if isinstance(value, datetime):
+        return (value if value.tzinfo is None else value.astimezone(UTC)).isoformat()
+    if isinstance(value, date | time_of_day):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).decode(errors="surrogateescape")
+    if hasattr(value, "tolist"):  # numpy
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"it holds a {type(value).__name__}")
+
+
 def arrow_of(data: Any) -> Any:
-    """The Arrow table behind data: itself, or what a ``datasets.Dataset`` without a selection holds; else None."""
+    """The Arrow table behind data: itself, or what a ``datasets.Dataset`` holds, its selection applied; else None."""
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
         return data
     table = getattr(getattr(data, "data", None), "table", None)
-    whole = getattr(data, "_indices", None) is None and getattr(data, "_format_type", None) is None
-    return table if whole and hasattr(table, "__arrow_c_stream__") and hasattr(data, "column_names") else None
+    is_dataset = getattr(data, "_format_type", None) is None and hasattr(data, "column_names")
+    if not is_dataset or not hasattr(table, "__arrow_c_stream__"):
+        return None
+    if getattr(data, "_indices", None) is None or not len(data):
+        return table
+    return import_module("pyarrow").concat_tables(list(data.with_format("arrow").iter(_SELECTED)))

@@ -173,12 +173,13 @@ class PreparedSet:
         """Write the set for other stacks and return the files.
 
         Args:
-            output: the file; for ``megatron`` the start of the files' names.
+            output: a new file; for ``megatron`` the start of the new files' names. Folders are made.
             to: ``parquet``, or ``megatron``: OUTPUT.bin and .idx hold the ids of each record, and since a .bin holds
                 ids only, OUTPUT_labels.bin and .idx its labels; int32.
 
         Raises:
-            UsageError: ``to`` is another word. ResourceError: a file cannot be written.
+            UsageError: ``to`` is another word, or ``megatron`` for a set with weights other than 1 or with compared or
+                rated replies, which these files cannot say. ResourceError: a file is there or cannot be written.
         """
         path = Path(output)
         if to == "parquet":

@@ -70,11 +70,15 @@ class Preprocessor:
             For pyarrow a ``pyarrow.Table``, otherwise an object with ``__arrow_c_stream__``. Columns are those of a
             prepared file (docs/data_flow.md): ``input_ids`` and ``labels`` are large lists of int32, ``row_ids`` says
             which row of the table each segment is. Without ``pack`` a row for each record, in order. A row that cannot
-            be used has empty lists and its reason in ``_error``, which is null otherwise.
+            be used has no tokens, its number in ``row_ids`` and its reason in ``_error``, which is null otherwise.
+
+        Unless ``format`` or columns are named, each row tells its own format by its columns that are not null: what a
+        row becomes does not depend on its batch. A row that several formats fit, or with a column of feedback that
+        would go unread, cannot be used.
 
         Raises:
             DataError: the argument is no table, no format fits its columns, or, with ``on_bad_row="error"``, a row is
-                bad. UsageError: a record is of a kind that is not taken.
+                bad.
         """
         if isinstance(table, dict):
             raise DataError(

@@ -52,11 +52,20 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Turn:
-    """The tokens ``start`` up to ``stop`` of a row, which are a message's content, or a raw text's prompt."""
+    """The tokens ``start`` up to ``stop`` of a row, which are a message's content, or a raw text's prompt.
+
+    ``weight`` is how much those that are scored count.
+    """
 
     role: str
     start: int
     stop: int
+    weight: float = 1.0
+
+    @property
+    def speaker(self) -> str:
+        """The role, and the weight where it is not 1."""
+        return self.role if self.weight == 1 else f"{self.role} (weight {self.weight:.6g})"
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,7 @@ class Preview:
         bad: rows among the dropped that end a run with ``on_bad_row="error"``.
         tokens: of each row that could be tokenized, before it is cut.
         scored_tokens: of the same rows.
+        uncut_tokens: tokens of the rows that are trained on, before they are cut.
         duplicates: rows that are trained on more than once.
         control_tokens: control tokens whose text stands in what rows say, with the number of these rows.
         rows: the rows that were asked for, or the first that are trained on.
@@ -135,6 +145,7 @@ class Preview:
     bad: Count
     tokens: Spread
     scored_tokens: Spread
+    uncut_tokens: int
     duplicates: Duplicates
     control_tokens: dict[str, int]
     rows: list[PreviewRow]
@@ -179,6 +190,7 @@ def _read(seen: dict[str, Any]) -> Preview:
         bad=Count(**seen["bad"]),
         tokens=Spread(**seen["tokens"]),
         scored_tokens=Spread(**seen["scored_tokens"]),
+        uncut_tokens=seen["uncut_tokens"],
         duplicates=Duplicates(
             seen["duplicates"]["count"], [(place, first) for place, first in seen["duplicates"]["examples"]]
         ),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import date as Date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from alignite.config import CleanOptions, PrepareConfig, PreviewConfig, SFTConfig
+from alignite.data.cleaning import cleaning_values
 from alignite.data.hub import resolve_model
 from alignite.data.template_check import check_template
 from alignite.data.template_renderer import TemplateRenderer
@@ -240,7 +241,7 @@ def _no_tokenizer_json(folder: Path) -> TokenizerError:
 def _cleaning(config: object) -> dict[str, Any]:
     if not isinstance(config, CleanOptions):
         return {}
-    return {item.name: getattr(config, item.name) for item in fields(CleanOptions)}
+    return cleaning_values(config)
 
 
 def resolve_date(value: str | None) -> tuple[int, int, int]:

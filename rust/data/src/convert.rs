@@ -1,11 +1,11 @@
 //! Rows of one format to rows of another, with every row and every lost field accounted for.
 
 use crate::error::{Error, Kind, Result};
-use crate::formats::write::{Form, Pairs, Target, derive, write};
+use crate::formats::write::{Form, Pairs, TARGETS, Target, derive, write};
 use crate::formats::{Columns, Format};
 use crate::prepare::Count;
 use crate::rows::{names, reason_of};
-use crate::source::json::Exact;
+use crate::source::json::{Exact, wide};
 use crate::source::{Content, MAX_ROW_BYTES, Source, is_fatal};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -183,6 +183,9 @@ impl Work<'_> {
         if self.format.is_none() && !sample.is_empty() {
             let format = Format::choose(&sample, self.options.format.as_deref(), &self.options.columns);
             let format = format.map_err(|error| error.at(waiting[0].0.clone()))?;
+            if !self.target.takes(format.kind()) {
+                return Err(cannot_become(&format, &self.options.to));
+            }
             self.report.format = format.name();
             self.format = Some(format);
         }
@@ -215,23 +218,62 @@ impl Work<'_> {
         }
     }
 
-    /// What a row is written as, and the names of what is lost of it, each once.
     fn converted(&self, row: &Row) -> Result<(Vec<Row>, Vec<String>)> {
         let Some(format) = &self.format else { return Ok((Vec::new(), Vec::new())) };
-        let mut rows = Vec::new();
-        let mut lost: Vec<String> = format.unused_in(row).map(|name| format!("column {name}")).collect();
-        for record in format.read(row)? {
-            let (records, names) = derive(record, self.target, self.options.pairs)?;
-            lost.extend(names.into_iter().map(str::to_owned));
-            for record in &records {
-                let written = write(record, self.target, self.options.form)?;
-                rows.push(written.row);
-                lost.extend(written.lost);
-            }
+        converted(format, row, self.target, self.options.form, self.options.pairs)
+    }
+}
+
+/// No row of the format can be written so, whatever is mended in it.
+fn cannot_become(format: &Format, to: &str) -> Error {
+    let targets: Vec<&str> =
+        TARGETS.iter().filter(|(_, target)| target.takes(format.kind())).map(|(name, _)| *name).collect();
+    let fix = if targets.is_empty() {
+        "prepare it as it is".to_owned()
+    } else {
+        format!("it can become {}", targets.join(", "))
+    };
+    Error::new(Kind::Usage, format!("{} data cannot become {to}", format.name()))
+        .because(format!("its rows hold {} records", format.kind()))
+        .fix(fix)
+}
+
+/// What a row is written as, and the names of what is lost of it, each once.
+pub(crate) fn converted(
+    format: &Format,
+    row: &Row,
+    target: Target,
+    form: Form,
+    pairs: Pairs,
+) -> Result<(Vec<Row>, Vec<String>)> {
+    let mut rows = Vec::new();
+    let mut lost: Vec<String> = format.unused_in(row).map(|name| format!("column {name}")).collect();
+    // Scores are read as doubles, which have not every integer above 2^53.
+    if ["scores", "margin"].iter().filter_map(|name| row.get(*name)).any(is_rounded) {
+        lost.push("digits of a score above 2^53".into());
+    }
+    for record in format.read(row)? {
+        let (records, names) = derive(record, target, pairs)?;
+        lost.extend(names.into_iter().map(str::to_owned));
+        for record in &records {
+            let written = write(record, target, form)?;
+            rows.push(written.row);
+            lost.extend(written.lost);
         }
-        lost.sort_unstable();
-        lost.dedup();
-        Ok((rows, lost))
+    }
+    lost.sort_unstable();
+    lost.dedup();
+    Ok((rows, lost))
+}
+
+fn is_rounded(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(is_rounded),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), Some(double)) => double as i128 != i128::from(whole),
+            _ => number.as_u64().is_some_and(|whole| whole as f64 as u128 != u128::from(whole)),
+        },
+        other => wide(other).is_some(),
     }
 }
 
@@ -274,7 +316,10 @@ mod tests {
         let error = run(&rows, &options("unpaired", "error")).unwrap_err();
         assert_eq!(error.location.as_deref(), Some("row:2"));
         let error = run(&rows[..1], &options("stepwise", "skip")).unwrap_err();
-        assert!(error.why.unwrap().contains("1 rows: a preference record holds no rated steps"));
+        assert_eq!((error.kind, &*error.what), (Kind::Usage, "preference data cannot become stepwise"));
+        assert!(
+            error.fix.unwrap().ends_with("messages, sharegpt, alpaca, prompt-completion, preference, unpaired, hh")
+        );
         assert!(run(&rows, &options("sharegtp", "skip")).unwrap_err().fix.unwrap().contains("\"sharegpt\""));
     }
 

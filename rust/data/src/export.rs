@@ -4,9 +4,9 @@ use crate::error::{Error, Kind, Result};
 use crate::prepare::Tick;
 use crate::prepared::{Column, PreparedSet};
 use crate::sample::IGNORE;
-use arrow_array::Array;
 use arrow_array::cast::AsArray;
-use arrow_array::types::Int32Type;
+use arrow_array::types::{Float32Type, Int32Type};
+use arrow_array::{Array, RecordBatch};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -26,6 +26,16 @@ fn fail(path: &Path, why: &dyn std::fmt::Display) -> Error {
         .fix("check the path, its permissions and the free space")
 }
 
+/// Make the folder of a file that is to be new.
+fn check_new(path: &Path) -> Result<()> {
+    if path.exists() {
+        return Err(Error::new(Kind::Resource, "the output file is there already")
+            .at(path.display().to_string())
+            .fix("name another file, or delete this one"));
+    }
+    path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(|e| fail(path, &e))
+}
+
 fn publish(from: &Path, to: &Path) -> Result<()> {
     File::open(from).and_then(|file| file.sync_all()).map_err(|e| fail(to, &e))?;
     std::fs::rename(from, to).map_err(|e| fail(to, &e))
@@ -34,8 +44,9 @@ fn publish(from: &Path, to: &Path) -> Result<()> {
 /// Write the windows as one Parquet file with the columns of the prepared set.
 ///
 /// # Errors
-/// The file cannot be written.
+/// The file is there already or cannot be written.
 pub fn to_parquet(set: &PreparedSet, path: &Path, tick: &mut Tick<'_>) -> Result<()> {
+    check_new(path)?;
     let new = temporary(path);
     let level = ZstdLevel::try_new(3).map_err(|e| fail(path, &e))?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
@@ -56,32 +67,30 @@ pub fn to_parquet(set: &PreparedSet, path: &Path, tick: &mut Tick<'_>) -> Result
 /// Write the records as Megatron's indexed data set: `PREFIX.bin` and `PREFIX.idx` hold ids, and, since a .bin holds
 /// ids only, `PREFIX_labels.bin` and `PREFIX_labels.idx` the labels, one for each id.
 ///
-/// A record of several segments is one document of as many sequences. Everything is 32-bit, little-endian.
+/// Each record is a document of one sequence. Everything is 32-bit, little-endian.
 ///
 /// # Errors
-/// A file cannot be written.
+/// The set says more than ids and labels, or a file is there already or cannot be written.
 pub fn to_megatron(set: &PreparedSet, prefix: &Path, tick: &mut Tick<'_>) -> Result<()> {
+    set.batches().iter().try_for_each(check_plain)?;
     let mut ids = Indexed::new(prefix, "")?;
     let mut labels = Indexed::new(prefix, "_labels")?;
     for (index, batch) in set.batches().iter().enumerate() {
         let column = |which: Column| batch.column(which as usize);
-        let parents = column(Column::Parents).as_list::<i32>();
         for row in 0..batch.num_rows() {
             let numbers = |which: Column| column(which).as_list::<i64>().value(row);
             let (tokens, targets) = (numbers(Column::InputIds), numbers(Column::Labels));
             let (tokens, targets) = (tokens.as_primitive::<Int32Type>(), targets.as_primitive::<Int32Type>());
             let lengths = column(Column::SeqLengths).as_list::<i32>().value(row);
-            let parent = (!parents.is_null(row)).then(|| parents.value(row));
             let mut start = 0;
-            for (segment, &length) in lengths.as_primitive::<Int32Type>().values().iter().enumerate() {
+            for &length in lengths.as_primitive::<Int32Type>().values() {
                 let end = start + usize::try_from(length).unwrap_or(0);
-                let is_child = parent.as_ref().is_some_and(|p| p.as_primitive::<Int32Type>().value(segment) >= 0);
-                ids.sequence(&tokens.values()[start..end], !is_child)?;
+                ids.sequence(&tokens.values()[start..end])?;
                 let mut of = targets.values()[start..end].to_vec();
-                if let (false, Some(first)) = (is_child, of.first_mut()) {
+                if let Some(first) = of.first_mut() {
                     *first = IGNORE;
                 }
-                labels.sequence(&of, !is_child)?;
+                labels.sequence(&of)?;
                 start = end;
             }
         }
@@ -91,6 +100,30 @@ pub fn to_megatron(set: &PreparedSet, prefix: &Path, tick: &mut Tick<'_>) -> Res
     }
     ids.finish()?;
     labels.finish()
+}
+
+/// Whether Megatron's files can say all of a batch: a rejected reply must not come out labelled like a chosen one.
+fn check_plain(batch: &RecordBatch) -> Result<()> {
+    let column = |which: Column| batch.column(which as usize);
+    let refused = |what: &str| {
+        Err(Error::new(Kind::Usage, format!("Megatron's files have no place for {what}, which the set holds"))
+            .at("to")
+            .fix("export to parquet, which keeps every column"))
+    };
+    if column(Column::Roles).null_count() < batch.num_rows() {
+        return refused("the roles and scores of compared and rated replies");
+    }
+    let weights = column(Column::Weights).as_list::<i64>();
+    let labels = column(Column::Labels).as_list::<i64>();
+    for row in (0..batch.num_rows()).filter(|&row| !weights.is_null(row)) {
+        let (weights, labels) = (weights.value(row), labels.value(row));
+        let mut pairs =
+            weights.as_primitive::<Float32Type>().values().iter().zip(labels.as_primitive::<Int32Type>().values());
+        if pairs.any(|(&weight, &label)| label != IGNORE && weight != 1.0) {
+            return refused("weights other than 1");
+        }
+    }
+    Ok(())
 }
 
 /// One .bin and its .idx: a magic word, a version, a type code, counts, then lengths, byte offsets and the index of
@@ -107,15 +140,15 @@ impl Indexed {
     fn new(prefix: &Path, suffix: &str) -> Result<Self> {
         let name = prefix.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let bin = prefix.with_file_name(format!("{name}{suffix}.bin"));
+        check_new(&bin)?;
         let data = File::create(temporary(&bin)).map_err(|e| fail(&bin, &e))?;
         let idx = prefix.with_file_name(format!("{name}{suffix}.idx"));
+        check_new(&idx)?;
         Ok(Self { bin, idx, data: BufWriter::new(data), lengths: Vec::new(), documents: Vec::new() })
     }
 
-    fn sequence(&mut self, values: &[i32], is_document: bool) -> Result<()> {
-        if is_document {
-            self.documents.push(self.lengths.len() as i64);
-        }
+    fn sequence(&mut self, values: &[i32]) -> Result<()> {
+        self.documents.push(self.lengths.len() as i64);
         self.lengths.push(i32::try_from(values.len()).map_err(|e| fail(&self.bin, &e))?);
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.data.write_all(&bytes).map_err(|e| fail(&self.bin, &e))

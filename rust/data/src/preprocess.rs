@@ -2,6 +2,7 @@
 
 use crate::encode::{Encoded, Outcome};
 use crate::error::{Error, Kind, Result};
+use crate::formats::Format;
 use crate::prepare::Preparer;
 use crate::prepared::block::{Item, Piece, record_batch};
 use crate::prepared::schema;
@@ -11,7 +12,6 @@ use crate::source::columnar;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use rayon::prelude::*;
-use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// The column that says why a row has no tokens.
@@ -25,27 +25,45 @@ pub fn table_schema() -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Rows that the format is told from.
-const SAMPLE: usize = 100;
-
 impl Preparer {
     /// Encode the rows of record batches: a row of the result for each record, in order, as a window of its own, or,
     /// with `pack`, windows of up to 10,000 rows packed together. A row that cannot be used is a window without tokens
     /// whose [`ERROR`] says why. `row_ids` counts the rows of the batches from 0.
     ///
+    /// Unless the format is named, each row tells its own by the columns that hold something: the result does not depend
+    /// on which rows come together.
+    ///
     /// # Errors
-    /// No format fits the rows, or, with `on_bad_row` "error", a row is bad.
+    /// No format has the table's columns, a record is of a kind that is not taken, or, with `on_bad_row` "error", a row is
+    /// bad.
     pub fn table(&self, batches: &[RecordBatch], pack: bool) -> Result<RecordBatch> {
         let places: Vec<(&RecordBatch, usize)> =
             batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row))).collect();
         let limit = self.options().max_row_bytes;
-        let sample: Vec<Map<String, Value>> =
-            places.iter().take(SAMPLE).filter_map(|(batch, row)| columnar::row(batch, *row, limit).ok()).collect();
-        let format = if sample.is_empty() { None } else { Some(self.format(&sample)?) };
+        let options = self.options();
+        let named = if options.format.is_some() || options.prompt_column.is_some() {
+            Some(self.format(&[])?)
+        } else {
+            if let Some(batch) = batches.first() {
+                let schema = batch.schema();
+                let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+                Format::columns_fit(&names, &options.columns)?;
+            }
+            None
+        };
         let encode = |&(batch, row): &(&RecordBatch, usize)| -> Result<Vec<Outcome>> {
             let fields = columnar::row(batch, row, limit)?;
-            let format = format.as_ref().ok_or_else(|| Error::data("no row tells the format"))?;
-            self.outcomes(format, &fields)
+            match &named {
+                Some(format) => self.outcomes(format, &fields),
+                None => {
+                    let format = Format::of_row(&fields, &options.columns)?;
+                    if !options.kinds.is_empty() && !options.kinds.iter().any(|kind| kind == format.kind()) {
+                        let kinds = options.kinds.join(" or ");
+                        return Err(Error::data(format!("the row holds {} data, not {kinds}", format.kind())));
+                    }
+                    self.outcomes(&format, &fields)
+                }
+            }
         };
         let made: Vec<Result<Vec<Outcome>>> = if self.threads() > 1 {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads()).build();

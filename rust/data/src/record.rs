@@ -36,6 +36,8 @@ pub struct Context {
     /// transcript before HH's last reply, or a prompt with the space that parts it from its answer. For rows that no
     /// template touches.
     pub raw_prompt: Option<String>,
+    /// The instruction and the input that the last prompt joins, where the row gave them apart.
+    pub asked: Option<(String, String)>,
 }
 
 /// Turns, of which assistants' are learned where [`Message::scored`].

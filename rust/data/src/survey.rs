@@ -41,6 +41,8 @@ pub struct Survey {
     pub tokens: Spread,
     /// Scored tokens of the same rows.
     pub scored_tokens: Spread,
+    /// Tokens of the rows that are trained on, before they are cut.
+    pub uncut_tokens: u64,
     /// Rows that are trained on and have the very tokens of an earlier one.
     pub duplicates: Duplicates,
     /// Control tokens whose text stands in what rows say, and in how many rows that are trained on.
@@ -305,6 +307,7 @@ impl Work<'_> {
         let what = what.or(whole.notices.first().copied()).or((!control.is_empty()).then_some("control tokens"));
         if let Ok((_, cut)) = fate {
             self.survey.report.record(spot.id, &spot.place, cut);
+            self.survey.uncut_tokens += whole.tokens.len() as u64;
             self.pending.push(Item { row: spot.id, position: spot.position, sample });
             for token in control {
                 *self.survey.control_tokens.entry(token).or_default() += 1;
@@ -325,6 +328,7 @@ impl Work<'_> {
                     self.scored.add(sample.labels.iter().filter(|&&label| label != IGNORE).count());
                     self.duplicate(hash(sample.ids.iter().map(|id| id.cast_unsigned())), spot);
                     self.survey.report.record(spot.id, &spot.place, cut);
+                    self.survey.uncut_tokens += sample.len() as u64;
                     self.pending.push(Item { row: spot.id, position: spot.position, sample });
                     what = what.or(how(cut));
                     fate = Ok(());

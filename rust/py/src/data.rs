@@ -320,7 +320,7 @@ fn context(json: &str) -> Result<Context, Error> {
     let options: RenderOptions = serde_json::from_str(json)
         .map_err(|e| Error::new(Kind::Usage, "the render options cannot be read").because(e))?;
     let RenderOptions { tools, documents, variables, .. } = options;
-    Ok(Context { tools, documents, variables, raw_prompt: None })
+    Ok(Context { tools, documents, variables, ..Context::default() })
 }
 
 pub(crate) fn optional(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {

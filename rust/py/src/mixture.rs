@@ -2,7 +2,7 @@
 
 use crate::errors::{detached, from_data, raise};
 use alignite_data::error::{Error, Kind};
-use alignite_data::mixture::{self, Plan, Spec};
+use alignite_data::mixture::{self, Joined, Plan, Spec, Written};
 use alignite_data::reservoir::{self, Reservoir};
 use alignite_data::source::Source;
 use alignite_data::stages::{self, Stage};
@@ -91,28 +91,39 @@ impl Mixture {
         Ok((sources.into_pyarray(py), rows.into_pyarray(py)))
     }
 
-    /// Write the rows of the next `total` draws to a file, source by source, each as often as it is drawn; how many.
+    /// Write the rows of the next `total` draws to a file, source by source, each as often as it is drawn.
     ///
-    /// `files` are each source's, in order.
+    /// `files` are each source's, in order. Gives the rows, what they are written as (None: as they are), each source's
+    /// formats, and (name, rows) of what is lost.
     #[pyo3(signature = (files, total, output))]
-    fn write_rows(&mut self, py: Python<'_>, files: Vec<Vec<PathBuf>>, total: u64, output: PathBuf) -> PyResult<u64> {
+    #[allow(clippy::type_complexity)]
+    fn write_rows(
+        &mut self,
+        py: Python<'_>,
+        files: Vec<Vec<PathBuf>>,
+        total: u64,
+        output: PathBuf,
+    ) -> PyResult<(u64, Option<&'static str>, Vec<String>, Vec<(String, u64)>)> {
         let inner = &mut self.inner;
         let mut failure = None;
         let written = detached(py, || {
             let sources: Vec<Vec<Source>> =
                 files.into_iter().map(|files| files.into_iter().map(Source::File).collect()).collect();
+            let names: Vec<String> = inner.leaves().iter().map(|leaf| leaf.name.clone()).collect();
+            let joined = Joined::of(&names, &sources)?;
             let io = |error| Error::io("the output cannot be written", &output, &error);
             let mut out = BufWriter::with_capacity(1 << 20, File::create(&output).map_err(io)?);
             let mut last = Instant::now();
-            let written = Plan::take(inner, total).write(&sources, &mut out, &mut |_| {
-                if last.elapsed() < Duration::from_millis(100) {
-                    return true;
-                }
-                last = Instant::now();
-                Python::attach(|py| py.check_signals()).map_err(|error| failure = Some(error)).is_ok()
-            })?;
+            let Written { rows, lost, .. } =
+                Plan::take(inner, total).write(&sources, &joined, &mut out, &mut |_| {
+                    if last.elapsed() < Duration::from_millis(100) {
+                        return true;
+                    }
+                    last = Instant::now();
+                    Python::attach(|py| py.check_signals()).map_err(|error| failure = Some(error)).is_ok()
+                })?;
             out.flush().map_err(io)?;
-            Ok(written)
+            Ok((rows, joined.to, joined.formats, lost.into_iter().collect()))
         })?;
         if let Some(error) = failure {
             return Err(error);

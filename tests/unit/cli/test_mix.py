@@ -62,6 +62,31 @@ def test_the_drawn_rows_are_written(folder: Path, capsys: pytest.CaptureFixture[
     assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == []
 
 
+def test_sources_of_different_formats_are_written_in_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "gsm.jsonl").write_text("".join(f'{{"question": "q{n}", "answer": "a"}}\n' for n in range(150)))
+    (folder / "t0.jsonl").write_text("".join(f'{{"inputs": "i{n}", "targets": "t", "id": 1}}\n' for n in range(50)))
+    (folder / "mix.yaml").write_text("sources: {gsm: gsm.jsonl, t0: t0.jsonl}\n")
+    assert main(["mix", "--mixture", "mix.yaml", "--output", "mixed.jsonl", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    t0 = found["sources"][1]["documents"]
+    assert (found["format"], found["rows"], found["lost"]) == ("messages", 200, {"column id": t0})
+    assert found["formats"] == {"gsm": "question-answer", "t0": "inputs-targets"}
+    rows = [json.loads(line)["messages"] for line in (folder / "mixed.jsonl").read_text().splitlines()]
+    assert [row[1]["content"] for row in rows] == ["a"] * (200 - t0) + ["t"] * t0
+    assert main(["mix", "--mixture", "mix.yaml", "--output", "mixed.jsonl"]) == 0
+    printed = capsys.readouterr()
+    assert all(word in printed.out for word in ("written as", "messages", "inputs-targets"))
+    assert f"{t0} drawn rows lost column id" in printed.err
+    # One format stays as it is; comparisons do not go into one file with conversations.
+    (folder / "mix.yaml").write_text("sources: {gsm: gsm.jsonl, again: gsm.jsonl}\n")
+    assert main(["mix", "--mixture", "mix.yaml", "--output", "mixed.jsonl"]) == 0
+    assert "question" in (folder / "mixed.jsonl").read_text()
+    (folder / "pairs.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
+    (folder / "mix.yaml").write_text("sources: {gsm: gsm.jsonl, pairs: pairs.jsonl}\n")
+    assert main(["mix", "--mixture", "mix.yaml", "--output", "mixed.jsonl"]) == 2
+    assert "conversation and preference" in capsys.readouterr().err
+
+
 def test_stages_are_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "stages:\n- {draws: 40, sources: {tasks: tasks.jsonl}}\n"
     text += "- {draws: 20, replay: 0.1, sources: {chat: chat1.jsonl}}\n"
@@ -92,6 +117,8 @@ def test_a_mixture_that_ends_early_says_so(folder: Path, capsys: pytest.CaptureF
         ("sources: {a: {data: tasks.jsonl, weight: 1}, b: chat1.jsonl}\n", "a weight is missing"),
         ("sources: {a: tasks.jsonl, b: {sources: {a: chat1.jsonl}}}\n", "sources.b.sources.a: the name has other data"),
         ("sources: {a: tasks.jsonl}\nunit: tokens\n", "tokens are not known"),
+        ("sources:\n  a: tasks.jsonl\n  a: chat1.jsonl\n", "mix.yaml:3: 'a' stands twice"),
+        ("sources: &a {a: *a}\n", "sources.a.a: unknown key"),
         ("sources: [a\n", "mix.yaml:2: the mixture is not YAML"),
         ("- a\n", "a mapping is missing"),
         ("stages: {draws: 3}\n", "stages: the stages are no list"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -157,3 +158,27 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(tmp_path: Path
         deduplicate(ROWS, "minhash", folder=tmp_path / "file")
     deduplicate(ROWS, "minhash", folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_evaluation_sets_are_found_as_data_are(tmp_path: Path) -> None:
+    folder = tmp_path / "sets"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text(json.dumps({"q": words(0, 20)}) + "\n")
+    for given in (folder, str(folder), str(folder / "*.jsonl")):
+        assert decontaminate([words(0, 30), words(50, 80)], given).kept.tolist() == [1]
+    (folder / "b.jsonl").write_text("\n")
+    with pytest.raises(DataError, match="holds no rows"):
+        decontaminate(["a"], folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"dedup_threshold": 0.9}, "dedup is none"),
+        ({"dedup_fold": True, "dedup": "minhash"}, "dedup is minhash"),
+        ({"dedup_ngram": 3, "dedup": "exact"}, "dedup is exact"),
+    ],
+)
+def test_options_without_effect_are_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=f"has no effect: {why}"):
+        CleanOptions(**options).validate()

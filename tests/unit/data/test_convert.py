@@ -92,13 +92,10 @@ def test_what_is_lost_has_a_name() -> None:
 
 def test_what_cannot_be_said_is_an_error() -> None:
     for row, to, reason in [
-        ({"messages": MESSAGES}, "preference", "conversation record holds no second reply"),
         ({"messages": WITH_TOOL}, "alpaca", "one after the other"),
         ({"messages": [MESSAGES[0], *MESSAGES]}, "sharegpt", "follow each other"),
         ({"prompt": "q", "completion": "a", "label": 0}, "messages", "nothing to imitate"),
-        ({"prompt": "q", "completion": "a\n\nHuman: x", "label": 0}, "hh", "no second reply"),
         ({"prompt": "q", "chosen": "a\n\nHuman: x", "rejected": "b"}, "hh", "the text that parts turns"),
-        ({"text": "t"}, "messages", "no turns"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "sharegpt", "a part of type"),
     ]:
         with pytest.raises(DataError, match=reason) as error:
@@ -183,3 +180,43 @@ def test_feedback_is_no_example_to_train_on(tiny_model_folder: Path, tmp_path: P
     assert "alignite convert --to messages" in error.value.fix
     made, _ = convert_rows(rows, "messages")
     assert prepare_sft(made, tokenizer, SFTConfig(), tmp_path / "prepared").report["used"] == 1
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "Sort.", "input": "b a", "output": "a b"},
+        {"instruction": "Sort.", "input": "", "output": "-"},
+        {"instruction": "Sort.\n\nb a", "input": "", "output": "a b"},
+    ],
+)
+def test_an_instruction_and_its_input_stay_apart(row: dict[str, Any]) -> None:
+    assert one(row, "alpaca") == (row, [])
+    instances = {"instruction": row["instruction"], "instances": [{"input": row["input"], "output": row["output"]}]}
+    assert one(instances, "alpaca") == (row, [])
+
+
+def test_weights_and_large_scores_are_kept_or_counted() -> None:
+    turns = [{"from": "human", "value": "q", "weight": 0}, {"from": "gpt", "value": "a"}]
+    made, lost = one({"conversations": turns}, "messages")
+    assert (made["messages"][0], lost) == ({"role": "user", "content": "q", "weight": 0.0}, [])
+    assert one({"conversations": turns}, "alpaca")[1] == ["weight"]
+    ranked = {"prompt": "q", "completions": ["a", "b"], "scores": [9007199254740993, 1]}
+    assert one(ranked, "ranked")[1] == ["digits of a score above 2^53"]
+    assert one({**ranked, "scores": [9007199254740992, 1]}, "ranked")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("row", "to", "targets"),
+    [
+        ({"prompt": "q", "completion": "a", "label": True}, "preference", "unpaired"),
+        ({"prompt": "q", "completions": ["a"], "labels": [True]}, "messages", "stepwise"),
+        ({"text": "t"}, "prompt-completion", "prepare it as it is"),
+    ],
+)
+def test_a_format_that_cannot_become_another_is_said_to_be_so(row: dict[str, Any], to: str, targets: str) -> None:
+    for on_bad_row in ("error", "skip"):
+        with pytest.raises(UsageError, match=f"data cannot become {to}") as error:
+            convert_rows([row], to, on_bad_row=on_bad_row)  # type: ignore[arg-type]
+        assert targets in str(error.value)
+        assert "on_bad_row" not in str(error.value)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from alignite.config import PrepareConfig
 from alignite.data import ChatTokenizer, PreparedSet, merge_shards, prepare
-from alignite.data.gate import failures
+from alignite.data.gate import failures, parse_condition
 from alignite.errors import ConfigError, DataError, ResourceError, UsageError
 
 CONFIG = PrepareConfig(max_length=256, packing="bfd")
@@ -187,8 +188,33 @@ def test_exports_hold_the_same_tokens(tokenizer: ChatTokenizer, tmp_path: Path) 
         assert len(index) == 34 + 12 * sequences + 8 * documents
     with pytest.raises(UsageError, match="no export"):
         prepared.export(tmp_path / "x", to="avro")
+    assert prepared.export(tmp_path / "new" / "folder" / "set.parquet")[0].is_file()
+    assert all(file.is_file() for file in prepared.export(tmp_path / "megatron" / "prepared", to="megatron"))
+    (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError):
-        prepared.export(tmp_path / "no" / "folder.parquet")
+        prepared.export(tmp_path / "file" / "set.parquet")
+    for to, output in (("parquet", "set.parquet"), ("megatron", "m")):
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        with pytest.raises(ResourceError, match="there already"):
+            prepared.export(tmp_path / output, to=to)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_megatron_refuses_what_its_files_cannot_say(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
+    pairs = prepare([{"prompt": "q", "chosen": "a", "rejected": "b"}], tokenizer, CONFIG, tmp_path / "pairs")
+    with pytest.raises(UsageError, match="compared and rated replies"):
+        pairs.export(tmp_path / "m", to="megatron")
+    user = {"role": "user", "content": "q"}
+    for weight in (1.0, 0.5):
+        talk = [user, {"role": "assistant", "content": "a", "weight": weight}]
+        prepared = prepare([{"messages": talk}], tokenizer, CONFIG, tmp_path / f"set{weight}")
+        if weight == 1:
+            prepared.export(tmp_path / "ones", to="megatron")
+            continue
+        with pytest.raises(UsageError, match="weights other than 1"):
+            prepared.export(tmp_path / "m", to="megatron")
+    assert not list(tmp_path.glob("m*"))
+    assert pairs.export(tmp_path / "pairs.parquet")[0].is_file()
 
 
 def test_datasets_reads_the_files(whole: PreparedSet, tmp_path: Path) -> None:
@@ -205,8 +231,15 @@ def test_a_report_can_fail_a_pipeline(whole: PreparedSet) -> None:
     assert failures(report, ["bad>5", "dropped>1%", "tokens<10"]) == []
     assert failures(report, ["bad>=5"]) == ["bad>=5: bad is 5"]
     assert "of the rows" in failures(report, ["used < 100%"])[0]
-    with pytest.raises(ConfigError, match="the report has"):
-        failures(report, ["dropd>1"])
+    assert failures(report, ["fill<0.0001%"]) == []
+    assert failures(report, ["fill<=100%"])[0].endswith(f"fill is {100 * report['fill']:.4g}%")
+    assert failures(report, ["tokens>1e3"]) == [f"tokens>1e3: tokens is {report['tokens']:g}"]
+    for condition in ("tokens<50%", "rows>1%", "longest>5%"):
+        with pytest.raises(ConfigError, match="share of nothing"):
+            parse_condition(condition)
+    with pytest.raises(ConfigError, match="did you mean dropped") as error:
+        parse_condition("dropd>1")
+    assert "the report has" in str(error.value)
     with pytest.raises(ConfigError, match="dropped>1%"):
         failures(report, ["dropped"])
 
@@ -222,3 +255,33 @@ def test_the_disk_is_looked_at_first(
     with pytest.raises(ResourceError, match="too little room"):
         prepare(big, tokenizer, CONFIG, tmp_path / "set")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_odd_values_of_python_are_read_or_are_bad_rows(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
+    good = {"prompt": "q", "completion": "a"}
+    odd: list[dict[str, Any]] = [
+        {**good, "at": datetime(2026, 1, 1, tzinfo=UTC), "raw": b"x", "n": np.int64(3)},
+        {"prompt": "half \ud800", "completion": "a"},
+        {"prompt": b"\xff", "completion": "a"},
+        {"prompt": b"text", "completion": "a"},
+    ]
+    report = prepare(odd, tokenizer, CONFIG, tmp_path / "set").report
+    assert (report["used"], report["bad"]) == (2, 2)
+    assert list(report["dropped"]) == ["half a surrogate pair is not text"]
+    with pytest.raises(DataError, match="rows and paths are given together"):
+        prepare(["a.jsonl", good], tokenizer, CONFIG, tmp_path / "other")  # type: ignore[arg-type]
+
+
+def test_a_selection_of_datasets_is_read_as_the_whole_is(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
+    import datasets
+
+    config = PrepareConfig(max_length=256)
+    made = [{"prompt": f"q{n}", "completion": "a", "at": datetime(2026, 1, 1), "raw": b"\x01"} for n in range(6)]
+    rows = datasets.Dataset.from_list(made)
+    whole = prepare(rows, tokenizer, config, tmp_path / "whole")
+    ids = [whole.arrays([n])[0].tolist() for n in range(6)]
+    picked = prepare(rows.select([0, 2, 5]), tokenizer, config, tmp_path / "picked")
+    assert [picked.arrays([n])[0].tolist() for n in range(3)] == [ids[0], ids[2], ids[5]]
+    even = rows.filter(lambda _, n: n % 2 == 0, with_indices=True)
+    evens = prepare(even, tokenizer, config, tmp_path / "even")
+    assert [evens.arrays([n])[0].tolist() for n in range(3)] == ids[::2]

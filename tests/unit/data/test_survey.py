@@ -146,6 +146,20 @@ def test_a_row_that_was_cut_or_dropped_is_shown_whole_with_its_reason(tokenizer:
     assert json.loads(line) == CHATS[6]
 
 
+def test_tokens_before_cutting_are_those_of_rows_that_are_used(tokenizer: ChatTokenizer) -> None:
+    rows = [chat("q", "a"), chat("q", "a " * 200), chat("q " * 500, "a")]
+    seen = preview(rows, tokenizer, SFTConfig(max_length=100))
+    assert (seen.report["used"], seen.tokens.rows) == (2, 3)
+    assert seen.uncut_tokens == sum(row.tokens for row in seen.rows)
+
+
+def test_a_messages_weight_is_shown(tokenizer: ChatTokenizer) -> None:
+    row = chat("q", "a")
+    row["messages"][1]["weight"] = 0.5
+    (shown,) = preview([row], tokenizer, SFTConfig()).rows
+    assert [turn.speaker for turn in shown.turns] == ["user", "assistant (weight 0.5)"]
+
+
 def test_pieces_are_whole_characters_and_together_the_text(tokenizer: ChatTokenizer) -> None:
     row = chat("한글 🙂👩‍👩‍👧 é", "\t답 <|im_end|> x\n")
     (shown,) = preview([row], tokenizer, SFTConfig()).rows

@@ -38,13 +38,20 @@ impl Contamination {
     /// Add the strings of a file's rows: all, or those below `columns`.
     ///
     /// # Errors
-    /// The file cannot be read, a row is bad, or a column is in no row.
+    /// The file cannot be read or holds no rows, a row is bad, or a column is in no row.
     pub fn add_file(&mut self, source: &Source, columns: &[String]) -> Result<()> {
         let mut missing: Vec<&String> = columns.iter().collect();
+        let mut is_empty = true;
         for line in source.lines(MAX_ROW_BYTES)? {
             let row = line.content.and_then(Content::row).map_err(|error| error.at(line.location))?;
+            is_empty = false;
             missing.retain(|column| !row.contains_key(*column));
             self.add_row(&source.name(), line.number, &row, columns);
+        }
+        if is_empty {
+            return Err(Error::data("the evaluation set holds no rows, so that nothing could overlap with it")
+                .at(source.name())
+                .fix("check the file of decontaminate"));
         }
         if let Some(column) = missing.first() {
             return Err(Error::data(format!("no row of the evaluation set has a column {column:?}"))

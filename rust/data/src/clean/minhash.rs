@@ -1,4 +1,5 @@
-//! Near duplicates: rows whose sketches agree in a band are compared, and those that are alike are joined.
+//! Near duplicates: rows whose sketches agree in a band are compared, and those that seem alike are joined. A row is left
+//! out when its set is as similar as the threshold to that of a row of its component that stays: exactly, not by sketch.
 
 use super::pieces::Piece;
 use super::sketch::{SIZE, Sketch, bands};
@@ -6,6 +7,7 @@ use super::spill::{Sketches, Spill};
 use super::words::grams;
 use crate::error::{Error, Kind, Result};
 use rayon::slice::ParallelSliceMut;
+use rustc_hash::FxHashMap;
 use std::path::Path;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -13,6 +15,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 const WEIGHTS: (f64, f64) = (0.05, 0.95);
 /// Rows of one band that are unlike each other and that further rows are compared with.
 const COMPARED: usize = 64;
+/// What an estimate may lack, two standard deviations at 0.8: the sets decide.
+const SLACK: f64 = 0.07;
 
 /// The sketch of a row: its n-grams, each with its role, so that roles and replies do not mix.
 pub(super) fn sketch<'a, 'b: 'a>(texts: impl Iterator<Item = &'a Piece<'b>>, n: usize) -> Sketch {
@@ -27,21 +31,23 @@ pub(super) fn sketch<'a, 'b: 'a>(texts: impl Iterator<Item = &'a Piece<'b>>, n: 
     Sketch::new(&set)
 }
 
-/// Rows that are alike. After [`NearDuplicates::close`] a row takes 4 bytes and a bit.
+/// Rows that are alike. After [`NearDuplicates::close`] a row takes 4 bytes, and some 50 when others seem like it.
 pub(super) struct NearDuplicates {
     threshold: f64,
     bands: (usize, usize),
     spill: Option<Spill>,
     /// A row's way to the first of its component.
     parents: Vec<u32>,
-    /// The components of which a row was kept, by their first rows.
-    kept: Vec<u64>,
+    /// Of components of several rows, by their first rows, those that were kept.
+    kept: FxHashMap<u32, Vec<u32>>,
+    sketches: Option<Sketches>,
 }
 
 impl NearDuplicates {
     pub(super) fn new(threshold: f64, folder: &Path) -> Result<Self> {
         let bands = bands(threshold, WEIGHTS.0, WEIGHTS.1);
-        Ok(Self { threshold, bands, spill: Some(Spill::new(folder)?), parents: Vec::new(), kept: Vec::new() })
+        let spill = Some(Spill::new(folder)?);
+        Ok(Self { threshold, bands, spill, parents: Vec::new(), kept: FxHashMap::default(), sketches: None })
     }
 
     /// The next row; rows come in order, and those that are not compared with others need not come.
@@ -73,7 +79,14 @@ impl NearDuplicates {
                 self.join(same, &sketches)?;
             }
         }
-        self.kept = vec![0; self.parents.len().div_ceil(64)];
+        for row in 0..self.parents.len() as u32 {
+            let first = self.first(row);
+            if first != row {
+                self.kept.entry(first).or_default();
+            }
+        }
+        // The files lose their names with the spill, and go when the last row was asked for.
+        self.sketches = Some(sketches);
         Ok(())
     }
 
@@ -88,7 +101,7 @@ impl NearDuplicates {
             let own = sketches.get(row)?;
             let mut alike = false;
             for (other, sketch) in &unlike {
-                if Sketches::similarity(&own, sketch) >= self.threshold {
+                if Sketches::similarity(&own, sketch) >= self.threshold - SLACK {
                     self.union(row, *other);
                     alike = true;
                 }
@@ -117,17 +130,25 @@ impl NearDuplicates {
         row
     }
 
-    /// The first row of the component, if one of it was kept before; if not this row is kept.
+    /// The first row that was kept and is like this one; if there is none this row is kept.
     pub(super) fn enter(&mut self, row: u32) -> Result<Option<u32>> {
         if self.spill.is_some() {
             return Err(Error::new(Kind::Usage, "the first pass over the rows is not finished"));
         }
         let first = self.first(row);
-        let Some(bits) = self.kept.get_mut(first as usize / 64) else { return Ok(None) };
-        let bit = 1 << (first % 64);
-        let seen = *bits & bit != 0;
-        *bits |= bit;
-        Ok(seen.then_some(first))
+        let (Some(kept), Some(sketches)) = (self.kept.get_mut(&first), &self.sketches) else { return Ok(None) };
+        if !kept.is_empty() {
+            let own = sketches.set(row)?;
+            for &other in kept.iter() {
+                if Sketch::jaccard(&own, &sketches.set(other)?) >= self.threshold {
+                    return Ok(Some(other));
+                }
+            }
+        }
+        if kept.len() < COMPARED {
+            kept.push(row);
+        }
+        Ok(None)
     }
 }
 
@@ -165,6 +186,30 @@ mod tests {
         let expected: Vec<u32> = (0..300).chain(100..200).chain([400, 400, 402]).collect();
         assert_eq!(firsts(&texts, 1), expected);
         assert_eq!(firsts(&texts, 3), expected);
+    }
+
+    #[test]
+    fn what_stays_is_less_alike_than_the_threshold_and_what_goes_is_not() {
+        // A chain: each row has 4 more words at its end, so neighbours are alike and the ends are not.
+        let texts: Vec<String> = (0..40).map(|i| words(4 * i, 4 * i + 100)).collect();
+        let sets: Vec<Sketch> = texts.iter().map(|text| sketch([Piece::text(text)].iter(), 5)).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let mut near = NearDuplicates::new(0.8, folder.path()).unwrap();
+        sets.iter().enumerate().for_each(|(row, sketch)| near.add(row as u32, sketch).unwrap());
+        near.close(&rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap()).unwrap();
+        let mut kept: Vec<u32> = Vec::new();
+        for row in 0..40 {
+            match near.enter(row).unwrap() {
+                Some(like) => {
+                    assert!(kept.contains(&like));
+                    assert!(Sketch::jaccard(&sets[row as usize].1, &sets[like as usize].1) >= 0.8);
+                }
+                None => kept.push(row),
+            }
+        }
+        assert!((8..20).contains(&kept.len()), "{kept:?}");
+        assert_eq!(Sketch::jaccard(&[1, 2, 3], &[2, 3, 4]), 0.5);
+        assert_eq!((Sketch::jaccard(&[], &[]), Sketch::jaccard(&[1], &[])), (1.0, 0.0));
     }
 
     #[test]

@@ -8,9 +8,9 @@ use super::words::mix;
 /// Entries of a sketch. The estimate's standard deviation is at most sqrt(J (1 - J) / SIZE), 0.035 at J = 0.8.
 pub const SIZE: usize = 128;
 
-/// One set's sketch.
+/// One set's sketch, and the set itself as sorted half hashes, which tell exactly what the sketch estimates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sketch(pub(super) Box<[u32; SIZE]>);
+pub struct Sketch(pub(super) Box<[u32; SIZE]>, pub(super) Box<[u32]>);
 
 impl Sketch {
     /// The sketch of a set of hashes that is not empty; an element may occur more than once.
@@ -31,7 +31,23 @@ impl Sketch {
                 round += 1;
             }
         }
-        Self(Box::new(entries.map(|value| value as u32)))
+        let mut halves: Vec<u32> = set.iter().map(|element| (element >> 32) as u32).collect();
+        halves.sort_unstable();
+        halves.dedup();
+        Self(Box::new(entries.map(|value| value as u32)), halves.into())
+    }
+
+    /// The Jaccard similarity of two sets of sorted numbers; two empty ones are equal.
+    #[must_use]
+    pub fn jaccard(one: &[u32], other: &[u32]) -> f64 {
+        let mut rest = other.iter().peekable();
+        let mut shared = 0usize;
+        for number in one {
+            while rest.next_if(|next| *next < number).is_some() {}
+            shared += usize::from(rest.next_if_eq(&number).is_some());
+        }
+        let union = one.len() + other.len() - shared;
+        if union == 0 { 1.0 } else { shared as f64 / union as f64 }
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn alpaca(row: &Row<'_>) -> Result<Vec<Record>> {
     }
     all.extend([Message::bare("user", &prompt), Message::bare("assistant", output)]);
     behind_system(row, &mut all)?;
-    one(all, Context::default())
+    one(all, Context { asked: row.asked(), ..Context::default() })
 }
 
 /// Self-Instruct's `instruction` with several `instances` of `input` and `output`.
@@ -58,7 +58,10 @@ pub(super) fn self_instruct(row: &Row<'_>) -> Result<Vec<Record>> {
     let instance = |(index, instance): (usize, &Value)| {
         let at = format!("{}[{index}]", row.column("instances"));
         let part = |name| field(instance, name, &at).and_then(|value| text(value, name).map_err(|e| e.at(at.clone())));
-        Ok(answered(&with_input(instruction, part("input")?), part("output")?, Context::default()))
+        let input = part("input")?;
+        let asked = (!input.is_empty()).then(|| (instruction.to_owned(), input.to_owned()));
+        let context = Context { asked, ..Context::default() };
+        Ok(answered(&with_input(instruction, input), part("output")?, context))
     };
     row.list("instances")?.iter().enumerate().map(instance).collect()
 }

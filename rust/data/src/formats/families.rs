@@ -30,6 +30,11 @@ impl Family {
         self.required.iter().chain(self.optional).copied().flatten().copied()
     }
 
+    /// Whether a row has the columns that this family cannot do without, whatever they hold.
+    pub(super) fn is_possible(&self, row: &Row<'_>) -> bool {
+        self.required.iter().all(|either| either.iter().any(|name| row.row.contains_key(row.column(name))))
+    }
+
     /// Whether a row is of this family, so far as can be told without reading it.
     pub(super) fn fits(&self, row: &Row<'_>) -> bool {
         let has = |either: &Either| either.iter().any(|name| row.row.contains_key(row.column(name)));

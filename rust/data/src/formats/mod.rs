@@ -11,6 +11,7 @@ mod pairs;
 mod rankings;
 mod row;
 mod steps;
+mod told;
 mod turns;
 pub mod write;
 

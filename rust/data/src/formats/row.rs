@@ -91,7 +91,20 @@ impl<'a> Row<'a> {
             }
             value => Ok(value),
         };
-        Ok(Context { tools: a_list("tools")?, documents: a_list("documents")?, variables, raw_prompt: None })
+        Ok(Context {
+            tools: a_list("tools")?,
+            documents: a_list("documents")?,
+            variables,
+            raw_prompt: None,
+            asked: self.asked(),
+        })
+    }
+
+    /// An instruction and its input, which a prompt joins.
+    pub(super) fn asked(&self) -> Option<(String, String)> {
+        let (_, instruction) = self.any(&["instruction", "question"])?;
+        let input = self.get("input")?.as_str().filter(|input| !input.is_empty())?;
+        Some((instruction.as_str()?.to_owned(), input.to_owned()))
     }
 
     fn json(&self, name: &'a str) -> Result<Option<Value>> {

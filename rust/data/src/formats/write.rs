@@ -47,6 +47,20 @@ pub const TARGETS: [(&str, Target); 9] = [
 ];
 
 impl Target {
+    /// Whether records of this kind can be written so, some of them at least.
+    #[must_use]
+    pub fn takes(self, kind: &str) -> bool {
+        match self {
+            Self::Messages | Self::ShareGpt | Self::Alpaca | Self::PromptCompletion => {
+                !matches!(kind, "text" | "steps")
+            }
+            Self::Preference | Self::Hh => matches!(kind, "preference" | "ranking"),
+            Self::Unpaired => matches!(kind, "unpaired" | "preference"),
+            Self::Stepwise => kind == "steps",
+            Self::Ranked => kind == "ranking",
+        }
+    }
+
     /// The target of this name.
     ///
     /// # Errors
@@ -136,11 +150,15 @@ impl Written {
     /// A message as a chat format has it; `scored` is what its place says of an assistant's turn.
     fn message(&mut self, message: &Message, scored: bool) -> Value {
         let mut fields = message.fields.clone();
-        if message.role == "assistant" && scored {
-            if !message.scored && message.weight > 0.0 {
-                fields.insert("train".into(), false.into());
-            }
-            if message.weight != 1.0 {
+        let is_assistant = message.role == "assistant";
+        if is_assistant && scored && !message.scored && message.weight > 0.0 {
+            fields.insert("train".into(), false.into());
+        }
+        if message.weight != 1.0 {
+            // An answer that its place leaves unlearned weighs nothing.
+            if is_assistant && !scored {
+                self.lose("weight");
+            } else {
                 fields.insert("weight".into(), message.weight.into());
             }
         }

@@ -4,9 +4,11 @@
 //! often each row is taken by a stretch of the draws without holding them.
 
 mod draws;
+mod joined;
 mod plan;
 mod rates;
 
 pub use draws::{Mixture, Position};
-pub use plan::{Plan, count_rows};
+pub use joined::Joined;
+pub use plan::{Plan, Written, count_rows};
 pub use rates::{Exhaust, Leaf, Node, Rate, Spec, Unit};

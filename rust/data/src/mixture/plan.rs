@@ -1,10 +1,27 @@
 //! How often each row is taken, for a reader that streams files and cannot jump to drawn rows.
 
 use super::draws::Mixture;
+use super::joined::Joined;
 use crate::error::{Error, Result};
 use crate::order::Permutation;
 use crate::source::{MAX_ROW_BYTES, Source, is_fatal};
+use std::collections::BTreeMap;
 use std::io::Write;
+
+/// What was written of a plan.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Draws.
+    pub drawn: u64,
+    /// Rows of the output: more than draws where a row holds several examples.
+    pub rows: u64,
+    /// By the name of a field, the draws that had it and were written without it.
+    pub lost: BTreeMap<String, u64>,
+}
+
+pub(super) fn count(lost: &mut BTreeMap<String, u64>, name: String, copies: u64) {
+    *lost.entry(name).or_default() += copies;
+}
 
 /// The draws of a stretch of a mixture's stream, as counts: O(1) memory for each source.
 ///
@@ -62,20 +79,22 @@ impl Plan {
         taken(part.after, &part.last) - taken(part.before, &part.first)
     }
 
-    /// Write the drawn rows of files, source by source, each row as often as it is drawn, and return how many.
+    /// Write the drawn rows of files, source by source, each row as often as it is drawn.
     ///
     /// # Errors
-    /// A file cannot be read or holds other than the rows that were counted, or `out` cannot be written.
+    /// A file cannot be read or holds other than the rows that were counted, a row cannot be written as the others, or
+    /// `out` cannot be written.
     pub fn write(
         &self,
         sources: &[Vec<Source>],
+        joined: &Joined,
         out: &mut impl Write,
         tick: &mut dyn FnMut(u64) -> bool,
-    ) -> Result<u64> {
-        let mut written = 0;
+    ) -> Result<Written> {
+        let mut written = Written::default();
         for (source, (part, files)) in self.parts.iter().zip(sources).enumerate() {
             let mut row = 0;
-            for file in files {
+            for (index, file) in files.iter().enumerate() {
                 for line in file.lines(MAX_ROW_BYTES)? {
                     if row >= part.rows {
                         return Err(changed(&file.name()));
@@ -83,17 +102,21 @@ impl Plan {
                     let copies = self.copies(source, row);
                     row += 1;
                     if copies > 0 {
-                        let bytes = line.content?.json()?;
+                        let lines = line
+                            .content
+                            .and_then(|content| joined.lines((source, index), content, copies, &mut written.lost));
+                        let (bytes, rows) = lines.map_err(|error| misfit(error, &line.location))?;
                         for _ in 0..copies {
-                            out.write_all(&bytes).and_then(|()| out.write_all(b"\n")).map_err(|error| {
+                            out.write_all(&bytes).map_err(|error| {
                                 Error::new(crate::error::Kind::Resource, "the output cannot be written")
                                     .because(error)
                                     .fix("check the folder and the free space")
                             })?;
                         }
-                        written += copies;
+                        written.drawn += copies;
+                        written.rows += copies * rows;
                     }
-                    if !tick(written) {
+                    if !tick(written.drawn) {
                         return Err(Error::new(crate::error::Kind::Interrupted, "stopped"));
                     }
                 }
@@ -104,6 +127,19 @@ impl Plan {
         }
         Ok(written)
     }
+}
+
+/// A drawn row that cannot be written: its own place inside the row goes before what is wrong.
+fn misfit(mut error: Error, place: &str) -> Error {
+    if let Some(inner) = error.location.replace(place.to_owned())
+        && inner != place
+    {
+        error.what = format!("{inner}: {}", error.what);
+    }
+    if error.fix.is_none() {
+        error.fix = Some("mend the row, or make the source with alignite convert --on_bad_row skip".into());
+    }
+    error
 }
 
 fn changed(name: &str) -> Error {
@@ -186,7 +222,7 @@ mod tests {
         assert_eq!(count_rows(&sources[0]).unwrap(), [3, 2]);
         let plan = Plan::take(&mut Mixture::new(&spec(&[5, 4], Exhaust::Repeat), 0, 0).unwrap(), 40);
         let mut out = Vec::new();
-        assert_eq!(plan.write(&sources, &mut out, &mut |_| true).unwrap(), 40);
+        assert_eq!(plan.write(&sources, &Joined::default(), &mut out, &mut |_| true).unwrap().rows, 40);
         let names = ["a0", "a1", "a2", "b0", "b1"];
         let expected: String = (0..2)
             .flat_map(|source| (0..[5, 4][source]).map(move |row| (source, row)))
@@ -197,6 +233,6 @@ mod tests {
             .collect();
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         let shorter = [vec![lines("a", 3)], vec![lines("c", 4)]];
-        assert!(plan.write(&shorter, &mut Vec::new(), &mut |_| true).is_err());
+        assert!(plan.write(&shorter, &Joined::default(), &mut Vec::new(), &mut |_| true).is_err());
     }
 }

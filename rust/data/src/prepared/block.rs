@@ -113,7 +113,8 @@ pub(crate) fn record_batch(items: &[Item], windows: &[Vec<Piece>]) -> Result<(Re
                 Ok(())
             };
             if piece.tokens.is_empty() {
-                // A row that could not be used: a window without segments.
+                // A row that could not be used: a window without segments, which says which row it was.
+                rows.values.push(row.cast_signed());
             } else if piece.tokens.len() != sample.len() {
                 segment(piece.tokens.len())?;
             } else {

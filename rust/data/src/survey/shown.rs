@@ -44,7 +44,7 @@ pub struct Shown {
 }
 
 /// The tokens of one content.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct Turn {
     /// A message's role; prompt or completion for raw text.
     pub role: String,
@@ -52,6 +52,8 @@ pub struct Turn {
     pub start: usize,
     /// The token after its last.
     pub stop: usize,
+    /// How much its tokens count.
+    pub weight: f32,
 }
 
 /// The fewest tokens that are whole characters together.
@@ -79,7 +81,10 @@ impl Shown {
         let turn = |(role, range): &(String, Range<usize>)| {
             let start = whole.tokens.ending_by(range.start);
             let stop = whole.tokens.starting_before(range.end);
-            Turn { role: role.clone(), start, stop: stop.max(start) }
+            let stop = stop.max(start);
+            let scored = (start..stop).find(|&at| whole.labels[at] != IGNORE);
+            let weight = scored.and_then(|at| whole.weights.get(at).copied()).unwrap_or(1.0);
+            Turn { role: role.clone(), start, stop, weight }
         };
         Self {
             row: spot.id,

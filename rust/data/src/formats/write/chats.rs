@@ -3,6 +3,7 @@
 use super::{AsText, Form, Written, only_text};
 use crate::conversation::Message;
 use crate::error::{Error, Result};
+use crate::formats::turns::with_input;
 use crate::record::{Context, Conversation, Record};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -125,12 +126,23 @@ pub(super) fn alpaca(record: &Record) -> Result<Written> {
         }
         let is_assistant = message.role == "assistant";
         written.lose_if(is_assistant && !message.scored && message.weight > 0.0, "train");
-        written.lose_if(is_assistant && message.weight != 1.0, "weight");
+        written.lose_if(message.weight != 1.0, "weight");
     }
     let said = |message: &Message| Value::from(message.content.as_deref().unwrap_or(""));
     let (history, last) = turns.split_at(turns.len() - 2);
-    written.put("instruction", said(&last[0]));
-    written.put("input", "");
+    // The same two columns again, where the turn is still what they said together.
+    let asked =
+        talk.context.asked.as_ref().filter(|(asked, input)| said(&last[0]) == with_input(asked, input).as_str());
+    match asked {
+        Some((instruction, input)) => {
+            written.put("instruction", instruction.as_str());
+            written.put("input", input.as_str());
+        }
+        None => {
+            written.put("instruction", said(&last[0]));
+            written.put("input", "");
+        }
+    }
     written.put("output", said(&last[1]));
     if let Some(system) = system {
         written.put("system", said(system));
@@ -147,6 +159,9 @@ pub(super) fn alpaca(record: &Record) -> Result<Written> {
 pub(super) fn prompt_completion(record: &Record, form: Form) -> Result<Written> {
     let mut written = Written::default();
     if let Record::Text(text) = record {
+        if text.prompt.is_empty() {
+            return Err(Error::data("raw text has no prompt"));
+        }
         written.put("prompt", text.prompt.as_str());
         written.put("completion", text.completion.as_str());
         return Ok(written);

@@ -9,7 +9,9 @@ use crate::record::{Context, Preference, Record, Steps};
 use serde_json::Value;
 
 fn wrong(record: &Record, wanted: &str) -> Error {
-    Error::data(format!("a {} record holds no {wanted}", record.kind()))
+    let kind = record.kind();
+    let article = if kind.starts_with('u') { "an" } else { "a" };
+    Error::data(format!("{article} {kind} record holds no {wanted}"))
 }
 
 /// The prompt, and replies one by one, in one form.
