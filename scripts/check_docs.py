@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -16,11 +17,18 @@ import yaml
 from alignite import config
 from alignite.cli.main import COMMANDS
 from alignite.cli.options import parse
+from alignite.cli.preference import OBJECTIVES
 from alignite.errors import AligniteError
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = {
     "sft": config.SFTConfig,
+    "reward": config.RewardConfig,
+    "prm": config.PRMConfig,
+    "dpo": config.DPOConfig,
+    "rrhf": config.RRHFConfig,
+    "slic": config.SLiCConfig,
+    "preference": config.PreferenceConfig,  # and the config of its --objective
     "prepare": config.PrepareConfig,
     "export": config.ExportConfig,
     "preview": config.PreviewConfig,
@@ -52,7 +60,8 @@ def faults(path: Path) -> tuple[list[str], int]:
     for command, rest in COMMAND.findall(text):
         if command not in COMMANDS:
             continue
-        known = {field.name for field in fields(CONFIGS[command])} | {"config", "json", "help"}
+        known = {field.name for kind in kinds(command, rest.split()) for field in fields(kind)}
+        known |= {"config", "json", "help"} | ({"objective"} if command == "preference" else set())
         for option in re.findall(r"(?<!\S)--([A-Za-z_-]+)", rest):
             seen += 1
             if option not in known:
@@ -64,6 +73,16 @@ def faults(path: Path) -> tuple[list[str], int]:
     return found, seen
 
 
+def kinds(command: str, words: list[str]) -> list[type]:
+    """The config class of a command line; all of them for ``preference`` without its objective."""
+    if command != "preference":
+        return [CONFIGS[command]]
+    for word, name in pairwise(words):
+        if word == "--objective" and name in OBJECTIVES:
+            return [OBJECTIVES[name][0]]
+    return [kind for kind, _ in OBJECTIVES.values()]
+
+
 def example(line: str) -> tuple[str, int]:
     """What is wrong with a line that can be typed, and how many of its options were looked at."""
     try:
@@ -73,7 +92,11 @@ def example(line: str) -> tuple[str, int]:
         if "--config" in words:  # the file need not be here
             at = words.index("--config")
             del words[at : at + 2]
-        parse(CONFIGS[command], f"alignite {command}", "", words)[0].validate()
+        (kind,) = kinds(command, words)
+        if command == "preference":
+            at = words.index("--objective")
+            del words[at : at + 2]
+        parse(kind, f"alignite {command}", "", words)[0].validate()
     except (AligniteError, ValueError) as error:
         return f"`alignite {line.strip()}` is refused: {error}", 1
     return "", sum(word.startswith("--") for word in words)

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from alignite.errors import ConfigError
-from alignite.objectives.pieces import ReplyPairs, pair_count, pair_metrics, preference_pairs, reply_lengths
-from alignite.objectives.ranking import WithoutState
+from alignite.objectives.pieces import ReplyPairs, pair_count, pair_metrics, reply_lengths
+from alignite.objectives.ranking import WithoutState, as_tensor, paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ CPO_LOSSES = ("sigmoid", "hinge", "ipo")
 
 @dataclass(frozen=True, kw_only=True)
 class CPOObjective(WithoutState):
-    """A loss of beta (log pi(y_w|x) - log pi(y_l|x)), plus cpo_alpha times the chosen replies' mean NLL a token.
+    """A loss of beta (log pi(y_w|x) - log pi(y_l|x)), plus cpo_alpha times the best replies' mean NLL a token.
 
     The loss is averaged over a prompt's pairs, then over prompts: ``sigmoid`` -(1 - e) log s(z) - e log s(-z),
     ``hinge`` max(0, 1 - z), ``ipo`` (d - 1/(2 beta))^2 on the difference d of per-token means.
@@ -57,12 +55,11 @@ class CPOObjective(WithoutState):
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
         """Records with a pair; for ``nll`` the chosen replies' scored tokens."""
-        best = np.unique(preference_pairs(batch).chosen)
-        return {"cpo": pair_count(batch), "nll": float(reply_lengths(batch)[best.tolist()].double().sum())}
+        tokens = reply_lengths(batch).double().cpu().numpy() * paired_best(batch)
+        return {"cpo": pair_count(batch), "nll": float(tokens.sum())}
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
         """Terms ``cpo`` and ``nll``; metrics as DPO's."""
-        import torch
         from torch.nn.functional import logsigmoid
 
         pairs = ReplyPairs.of(columns["policy.logp"], batch)
@@ -74,9 +71,9 @@ class CPOObjective(WithoutState):
         else:
             losses = -(1 - self.label_smoothing) * logsigmoid(z) - self.label_smoothing * logsigmoid(-z)
         counts = self.counts(batch)
-        best = torch.unique(pairs.chosen)
         terms = {
             "cpo": Term((losses * pairs.shares).sum(), counts["cpo"]),
-            "nll": Term(-pairs.sums[best].sum(), counts["nll"], self.cpo_alpha),
+            "nll": Term(-(pairs.sums * as_tensor(paired_best(batch), pairs.sums)).sum(), counts["nll"], self.cpo_alpha),
         }
-        return LossOutput(terms, pair_metrics(pairs, self.beta * pairs.sums, columns, batch))
+        rewards = pairs.means if self.loss_type == "ipo" else pairs.sums
+        return LossOutput(terms, pair_metrics(pairs, self.beta * rewards, columns, batch))

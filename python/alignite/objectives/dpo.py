@@ -6,19 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from alignite.errors import ConfigError
-from alignite.objectives.pair_losses import DIVERGENCES, PAIR_LOSSES, PairOptions, PairValues, f_prime
+from alignite.objectives.pair_losses import (
+    DIVERGENCES,
+    PAIR_LOSSES,
+    RATIO_LOSSES,
+    PairOptions,
+    PairValues,
+    f_prime,
+)
 from alignite.objectives.pieces import (
     ReplyPairs,
     pair_count,
     pair_metrics,
+    positive_lengths,
     preference_pairs,
     reply_lengths,
     reply_sums,
 )
-from alignite.objectives.ranking import WithoutState
+from alignite.objectives.ranking import WithoutState, as_tensor, paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -35,7 +41,7 @@ class DPOObjective(WithoutState):
 
     A preference has one pair, so for pairs that is the plain mean; a ranking has every two replies whose scores differ.
     Several losses are added by their weights; ``sft`` among them is the chosen replies' mean negative log-probability
-    a token. Rewards in the metrics are beta * r.
+    a token, of a ranking those of its best reply. Rewards in the metrics are beta * r.
 
     Args:
         beta: the strength of the reference.
@@ -87,6 +93,13 @@ class DPOObjective(WithoutState):
                 fix=f"it is one of {', '.join(DIVERGENCES)}",
             )
 
+        if self.f_divergence_type != "reverse_kl" and (bad := set(self.loss_type) & RATIO_LOSSES):
+            raise ConfigError(
+                f"f_divergence_type {self.f_divergence_type} does not reach {', '.join(sorted(bad))}",
+                why="these losses are of log-ratios, not of the difference of two scores",
+                fix="use reverse_kl, or sigmoid, sigmoid_norm, robust, ipo, ipo_sum, hinge, exo_pair or discopop",
+            )
+
     @property
     def columns(self) -> frozenset[str]:
         names = {"policy.logp", "policy.entropy", "policy.mean_logit"}
@@ -103,10 +116,11 @@ class DPOObjective(WithoutState):
 
         pairs = ReplyPairs.of(columns["policy.logp"], batch)
         policy, chosen, rejected = pairs.sums, pairs.chosen, pairs.rejected
-        reference = torch.zeros_like(policy) if self.reference_free else reply_sums(columns["reference.logp"], batch)
-        ratio = policy - reference
+        # Differences before sums: of two sums over a long reply float32 keeps too few digits.
+        logp = columns["policy.logp"]
+        ratio = policy if self.reference_free else reply_sums(logp - columns["reference.logp"], batch)
         score = f_prime(ratio, self.f_divergence_type, self.f_alpha_divergence_coef)
-        lengths = reply_lengths(batch).to(policy)
+        lengths = positive_lengths(batch, policy)
         margin, p = (torch.from_numpy(column).to(policy) for column in preference_pairs(batch).labels(batch))
         values = PairValues(
             ratio[chosen],
@@ -123,11 +137,10 @@ class DPOObjective(WithoutState):
         terms = {}
         for name, weight in zip(self.loss_type, self.loss_weights or [1.0] * len(self.loss_type), strict=True):
             if name == _SFT:
-                terms[name] = Term(-policy[torch.unique(chosen)].sum(), counts[name], weight)
+                terms[name] = Term(-(policy * as_tensor(paired_best(batch), policy)).sum(), counts[name], weight)
             else:
                 terms[name] = Term((PAIR_LOSSES[name](values, options) * pairs.shares).sum(), counts[name], weight)
         return LossOutput(terms, pair_metrics(pairs, self.beta * ratio, columns, batch))
 
     def _sft_count(self, batch: FeedbackBatch) -> float:
-        best = np.unique(preference_pairs(batch).chosen)
-        return float(reply_lengths(batch)[best.tolist()].double().sum())
+        return float((reply_lengths(batch).double().cpu().numpy() * paired_best(batch)).sum())

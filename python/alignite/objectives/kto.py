@@ -80,7 +80,7 @@ class KTOObjective(WithoutState):
         import torch
 
         policy = reply_sums(columns["policy.logp"], batch)
-        ratio = policy - reply_sums(columns["reference.logp"], batch)
+        ratio = reply_sums(columns["policy.logp"] - columns["reference.logp"], batch)
         good = torch.from_numpy(batch.scores > 0.5).to(policy.device)
         sign = torch.where(good, 1.0, -1.0)
         weight = torch.where(good, self.desirable_weight, self.undesirable_weight)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from alignite.errors import ConfigError
 from alignite.objectives.pieces import ReplyPairs, pair_count, pair_metrics
-from alignite.objectives.ranking import WithoutState
+from alignite.objectives.ranking import WithoutState, as_tensor, paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ORPOObjective(WithoutState):
-    """The mean over prompts of the mean over a prompt's pairs of -a_w - beta log s(log odds_w - log odds_l).
+    """The mean over prompts of -a_y of the best reply, and of the mean over its pairs of -beta log s(log odds_w - log
+    odds_l).
 
     a_y is the mean log-probability of a reply's scored tokens and odds_y = exp a_y / (1 - exp a_y).
 
@@ -56,7 +57,7 @@ class ORPOObjective(WithoutState):
         ratio = pairs.difference(log_odds)
         records = pair_count(batch)
         terms = {
-            "nll": Term(-(pairs.means[pairs.chosen] * pairs.shares).sum(), records),
+            "nll": Term(-(pairs.means * as_tensor(paired_best(batch), pairs.means)).sum(), records),
             "odds_ratio": Term(-(logsigmoid(ratio) * pairs.shares).sum(), records, self.beta),
         }
         metrics = pair_metrics(pairs, self.beta * pairs.means, columns, batch)

@@ -18,7 +18,7 @@ class PairValues:
     Args:
         chosen, rejected: log pi(y|x) - log pi_ref(y|x), summed over the reply's scored tokens.
         chosen_score, rejected_score: the same through the f-divergence's f'; equal to them for reverse KL.
-        chosen_length, rejected_length: scored tokens.
+        chosen_length, rejected_length: scored tokens by their weights, above 0.
         margin: how much better the chosen reply is said to be; 0 where nothing is said.
         p: the probability that the chosen reply is the better one; 1 where nothing is said.
     """
@@ -39,9 +39,7 @@ class PairValues:
     @property
     def mean_delta(self) -> Tensor:
         """The difference of per-token means."""
-        return self.chosen_score / self.chosen_length.clamp(min=1.0) - self.rejected_score / self.rejected_length.clamp(
-            min=1.0
-        )
+        return self.chosen_score / self.chosen_length - self.rejected_score / self.rejected_length
 
 
 @dataclass(frozen=True)
@@ -150,6 +148,9 @@ PAIR_LOSSES: dict[str, Callable[[PairValues, PairOptions], Tensor]] = {
     )
 }  # fmt: skip
 """By the name that ``loss_type`` takes."""
+
+RATIO_LOSSES = frozenset({"nca_pair", "bco_pair", "sppo_hard", "apo_zero", "apo_down"})
+"""Losses of the log-ratios themselves, which an f-divergence does not reach."""
 
 DIVERGENCES = ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence")
 

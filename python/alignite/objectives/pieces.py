@@ -34,6 +34,15 @@ def reply_lengths(batch: FeedbackBatch) -> Tensor:
     return reply_sums(torch.ones(len(batch.reply_of), device=batch.reply_of.device), batch)
 
 
+def positive_lengths(batch: FeedbackBatch, like: Tensor) -> Tensor:
+    """What means over each reply's tokens divide by, (replies,): its length, 1 where that is 0.
+
+    A length of weights may well be below 1.
+    """
+    lengths = reply_lengths(batch).to(like)
+    return lengths.where(lengths > 0, 1.0)
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Two replies of a record, the first of which is better.
@@ -115,7 +124,7 @@ class ReplyPairs:
         pairs = preference_pairs(batch)
         sums = reply_sums(logp, batch)
         chosen, rejected = (torch.from_numpy(side).to(logp.device) for side in (pairs.chosen, pairs.rejected))
-        means = sums / reply_lengths(batch).to(sums).clamp(min=1.0)
+        means = sums / positive_lengths(batch, sums)
         return cls(sums, means, chosen, rejected, torch.from_numpy(pair_shares(pairs)).to(sums))
 
     def difference(self, values: Tensor) -> Tensor:

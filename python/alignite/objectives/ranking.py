@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignite.errors import ConfigError
-from alignite.objectives.pieces import Pairs, reply_lengths, reply_sums
+from alignite.objectives.pieces import Pairs, preference_pairs, reply_sums
 from alignite.types import FeedbackBatch, ReplyRole
 
 if TYPE_CHECKING:
@@ -61,18 +61,18 @@ def best_shares(batch: FeedbackBatch) -> NDArray[np.float64]:
     return np.asarray(best / ties[batch.records])
 
 
+def paired_best(batch: FeedbackBatch) -> NDArray[np.float64]:
+    """The same in records that have a pair; 0 in others, which losses over pairs leave alone."""
+    paired = np.isin(batch.records, preference_pairs(batch).records)
+    return np.where(paired, best_shares(batch), 0.0)
+
+
 def as_tensor(values: NDArray[Any], like: Tensor) -> Tensor:
     """A numpy array on the device of ``like``: int64 stays so, anything else takes its dtype."""
     import torch
 
     kept = torch.int64 if values.dtype == np.int64 else like.dtype
     return torch.as_tensor(values, dtype=kept, device=like.device)
-
-
-def positive_lengths(batch: FeedbackBatch, like: Tensor) -> Tensor:
-    """What the mean over each reply's tokens divides by, (replies,): 1 of a reply whose tokens weigh nothing."""
-    lengths = reply_lengths(batch).to(like)
-    return lengths.where(lengths > 0, 1.0)
 
 
 def gaps(values: Tensor, pairs: Pairs) -> Tensor:

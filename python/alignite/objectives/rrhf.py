@@ -10,7 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError
-from alignite.objectives.pieces import preference_pairs, reply_sums
+from alignite.objectives.pieces import positive_lengths, preference_pairs, reply_sums
 from alignite.objectives.ranking import (
     POLICY,
     WithoutState,
@@ -18,7 +18,6 @@ from alignite.objectives.ranking import (
     best_shares,
     check_choice,
     gaps,
-    positive_lengths,
     ranking_metrics,
 )
 from alignite.types import FeedbackBatch, LossOutput, Term

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignite.config.options import check_bound
-from alignite.objectives.pieces import preference_pairs, reply_sums
+from alignite.objectives.pieces import positive_lengths, preference_pairs, reply_sums
 from alignite.objectives.ranking import (
     POLICY,
     WithoutState,
     as_tensor,
     best_shares,
-    positive_lengths,
     ranking_metrics,
     ratings,
 )
