@@ -15,7 +15,7 @@ const MARKS: u32 = 0x10_0000;
 fn is_doubtful(c: char) -> bool {
     let code = c as u32;
     // Letters of most texts, without a search.
-    if code < 0xa0 || code >= MARKS || (0x4e00..0x9fa6).contains(&code) || (0xac00..0xd7a4).contains(&code) {
+    if !(0xa0..MARKS).contains(&code) || (0x4e00..0x9fa6).contains(&code) || (0xac00..0xd7a4).contains(&code) {
         return false;
     }
     let next = ESCAPED.partition_point(|&(_, last)| last < code);
