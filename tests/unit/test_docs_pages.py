@@ -48,7 +48,9 @@ def walk(page: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
             Path(name[1]).write_text(text)
         elif kind == "":
             for line in text.replace("\\\n", "").splitlines():
-                words = shlex.split(re.sub(r"--max_steps \d+", "--max_steps 4", line))
+                words = shlex.split(
+                    re.sub(r"--total \d+", "--total 300", re.sub(r"--max_steps \d+", "--max_steps 4", line))
+                )
                 assert words[0] == "alignite", f"{page}: {line}"
                 assert main(words[1:]) == 0, f"{page}: {line}\n{capsys.readouterr().err}"
         printed.append(capsys.readouterr().out)
@@ -76,6 +78,8 @@ def test_prepare_a_million(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
         (folder / name).parent.mkdir(exist_ok=True)
         rows = [{"prompt": f"What does {name} say of {n}?", "completion": f"{n} is {n} " * 3} for n in range(200)]
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = {"a": {"data": "raw/a.jsonl.zst", "weight": 2}, "b": {"data": "raw/b.jsonl.zst", "weight": 1}}
+    (folder / "mix.yaml").write_text(json.dumps({"sources": sources}))
     printed = walk("prepare_a_million.md", capsys)
     assert any("windows in cleaned/validation" in text for text in printed)
     assert json.loads((folder / "merged" / "report.json").read_text())["rows"] == 600

@@ -7,11 +7,6 @@ from alignite.config.options import check_bound, config_class, option
 from alignite.config.training import TrainingConfig
 from alignite.errors import ConfigError
 
-_DPO = (
-    "sigmoid", "robust", "ipo", "ipo_sum", "hinge", "sigmoid_norm", "exo_pair", "nca_pair", "bco_pair", "sppo_hard",
-    "apo_zero", "apo_down", "discopop", "sft",
-)  # fmt: skip
-
 
 @config_class
 class PreferenceConfig(DataOptions, TrainingConfig):
@@ -79,7 +74,26 @@ class DPOConfig(ReferenceOptions):
     """Direct preference optimization; see :class:`alignite.objectives.DPOObjective`."""
 
     beta: float = option(default=0.1, help="strength of the reference")
-    loss_type: list[str] = option(default=["sigmoid"], help="losses of a pair, added by loss_weights", choices=_DPO)
+    loss_type: list[str] = option(
+        default=["sigmoid"],
+        help="losses of a pair, added by loss_weights",
+        choices=(
+            "sigmoid",
+            "robust",
+            "ipo",
+            "ipo_sum",
+            "hinge",
+            "sigmoid_norm",
+            "exo_pair",
+            "nca_pair",
+            "bco_pair",
+            "sppo_hard",
+            "apo_zero",
+            "apo_down",
+            "discopop",
+            "sft",
+        ),
+    )
     loss_weights: list[float] = option(default=[], help="a weight for each loss; default: 1 each")
     label_smoothing: float = option(
         default=0.0, help="probability that a label is wrong, for sigmoid (cDPO), robust and exo_pair"

@@ -180,7 +180,8 @@ def test_what_is_left_out_is_shown_with_its_row_and_its_like(tokenizer: ChatToke
     short, again, broken = left(prepared)
     assert (short["where"], len(short["row"])) == (f"{path}:3", 400)
     assert again == {
-        "where": f"{path}:4", "reason": "exact duplicate", "bad": False, "row": lines[3], "like": f"{path}:1"
+        "where": f"{path}:4", "row_id": 2,
+        "reason": "exact duplicate", "bad": False, "row": lines[3], "like": f"{path}:1",
     }  # fmt: skip
     assert (broken["row"], broken["where"]) == ("{broken", f"{path}:5")
     assert prepared.report["dropped"]["exact duplicate"]["examples"] == [f"{path}:4 (like {path}:1)"]
