@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from alignite.config.preference import PreferenceConfig, ReferenceOptions
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from alignite.types import FeedbackBatch
 
 log = logging.getLogger("alignite")
+
+MOVED = "reference.tensors"
+"""The file of a checkpoint that holds a reference which follows the policy, in safetensors' format."""
 
 PAIRED = ("preference", "ranking")
 """Records that most objectives take: a ranking is all its pairs."""
@@ -175,6 +181,21 @@ class PreferenceTrainer(Trainer):
         if not isinstance(self._reference, nn.Module) or self.model is None:
             raise UsageError("there is no reference model to move", fix="leave sync_ref_model out")
         mix_into(self._reference, self.model, options.ref_model_mixup_alpha)
+
+    def _save_weights(self, folder: Path) -> None:
+        super()._save_weights(folder)
+        if self._options.sync_ref_model and folder != self.run_dir and isinstance(self._reference, nn.Module):
+            # Not a name that a loader of models would take for the policy's.
+            tensors = {name: value.contiguous() for name, value in self._reference.named_parameters()}
+            save_file(tensors, folder / MOVED, metadata={"updates": str(self._updates)})
+
+    def _load_weights(self, folder: Path) -> None:
+        super()._load_weights(folder)
+        if self._options.sync_ref_model and isinstance(self._reference, nn.Module):
+            with safe_open(folder / MOVED, framework="pt") as saved, torch.no_grad():
+                self._updates = int(saved.metadata()["updates"])
+                for name, value in self._reference.named_parameters():
+                    value.copy_(saved.get_tensor(name))
 
 
 def disable_dropout(model: nn.Module) -> None:

@@ -115,6 +115,17 @@ def test_a_reference_that_follows(tiny_model_folder: Path, tmp_path: Path) -> No
     assert all(torch.equal(mine[name], value) for name, value in theirs.items())
 
 
+def test_a_reference_that_follows_is_gone_on_with(tiny_model_folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = SHARED | {"lr_scheduler_type": "constant", "save_steps": 3}
+    options |= {"sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.5}
+    whole = DPOConfig(output_dir=str(tmp_path / "whole"), **(options | {"max_steps": 6}))
+    DPOTrainer(tiny_model_folder, None, whole, PAIRS).train()
+    for steps in (3, 6):
+        parts = DPOConfig(output_dir=str(tmp_path / "parts"), **(options | {"max_steps": steps}))
+        DPOTrainer(tiny_model_folder, None, parts, PAIRS).train()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("method", ["dpo", "kto", "rrhf"])
 def test_accumulation_changes_nothing(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     found = []
