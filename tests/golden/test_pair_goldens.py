@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,7 +159,7 @@ def test_kto(label: float, expected: float) -> None:
     one = feedback_batch([(0, ReplyRole.REPLY, label)])
     objective = KTOObjective(beta=0.1)
     partner = {"policy.logp": torch.tensor([-1.0, -1.0]), "reference.logp": torch.tensor([-1.1, -1.2])}
-    (given,) = objective.prepass([partner], [one], lambda sums: sums)
+    (given,) = objective.prepass([partner], [replace(one, partner=one)], lambda sums: sums)
     blank = torch.zeros(2)
     columns = {"policy.logp": torch.tensor([-1.0, -2.0]), "reference.logp": torch.tensor([-1.5, -2.5])}
     output = objective.loss(columns | {"policy.entropy": blank, "policy.mean_logit": blank} | dict(given), one)

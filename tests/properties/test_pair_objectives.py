@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def columns_of(draw: np.random.Generator, batch: FeedbackBatch) -> dict[str, Ten
 def value(objective: Any, parts: list[tuple[dict[str, Tensor], FeedbackBatch]]) -> tuple[float, list[Tensor]]:
     """The loss of an update as the loop computes it, and the gradient of each part's log-probabilities."""
     if hasattr(objective, "prepass"):
-        found = objective.prepass([c for c, _ in parts], [b for _, b in parts], lambda sums: sums)
+        found = objective.prepass([c for c, _ in parts], [replace(b, partner=b) for _, b in parts], lambda sums: sums)
         parts = [(c | dict(more), b.with_given(more)) for (c, b), more in zip(parts, found, strict=True)]
     counts: dict[str, float] = {}
     for _, batch in parts:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from alignite.errors import ConfigError
+from alignite.errors import ConfigError, UsageError
 from alignite.objectives.pieces import reply_sums
 from alignite.objectives.ranking import WithoutState
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -64,7 +64,12 @@ class KTOObjective(WithoutState):
         """z0 of the update, () float32, for each micro-batch."""
         sums = {"sum": 0.0, "count": 0.0}
         for found, batch in zip(columns, batches, strict=True):
-            partner = batch.partner or batch
+            partner = batch.partner
+            if partner is None:
+                raise UsageError(
+                    "a batch has no partner, of which KTO estimates the divergence from the reference",
+                    fix="make it with alignite.data.partners.with_partners",
+                )
             sums["sum"] += float(reply_sums(found["policy.logp"] - found["reference.logp"], partner).double().sum())
             sums["count"] += partner.num_replies
         sums = total(sums)
