@@ -77,7 +77,8 @@ def combine_scores(
         about = np.zeros(scores.shape[1], dtype=bool) if is_safety is None else np.asarray(is_safety, dtype=bool)
         if about.shape != scores.shape[1:]:
             raise UsageError(f"is_safety is of shape {about.shape}", fix="give one truth a reply")
-        return np.where(about | (scores[0] < threshold), scores[0], scores[1])
+        chosen: NDArray[np.float64] = np.where(about | (scores[0] < threshold), scores[0], scores[1])
+        return chosen
     return np.asarray(scores.min(0) if how == "min" else scores.mean(0))
 
 
