@@ -61,11 +61,11 @@ class ReferenceOptions(PreferenceConfig):
                 why="log-probabilities that are computed once do not follow a reference that moves",
                 fix="leave one of them out",
             )
-        if self.sync_ref_model and self.use_peft and self.ref_model is None:
+        if self.sync_ref_model and self.use_peft:
             raise ConfigError(
-                "sync_ref_model is given with an adapter and no ref_model",
-                why="the reference is the model without its adapter, which cannot be moved",
-                fix="give ref_model, or leave sync_ref_model out",
+                "sync_ref_model and use_peft are both given",
+                why="a reference follows the policy weight by weight, and an adapter is no weight of the reference",
+                fix="train all weights, or leave sync_ref_model out",
             )
 
 
@@ -192,6 +192,7 @@ class ContrastConfig(PreferenceConfig):
     """Contrast of instructions; see :class:`alignite.objectives.InstructionContrastObjective`."""
 
     contrast_weight: float = option(default=1.0, help="weight of the contrastive term")
+    shuffle: bool = option(default=False, help="shuffling would part the rows that are contrasted with each other")
 
 
 @config_class

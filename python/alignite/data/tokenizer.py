@@ -181,6 +181,11 @@ class ChatTokenizer:
         """The text of ids."""
         return self._preparer.decode(list(ids), skip_special_tokens)
 
+    def same_ids(self, other: ChatTokenizer) -> bool:
+        """Whether another tokenizer knows the same tokens by the same ids."""
+        mine, theirs = (_token_ids(one.tokenizer_json, one.folder) for one in (self, other))
+        return mine == theirs
+
     def check_fits(self, vocab_size: int, config: Mapping[str, Any]) -> None:
         """Whether this tokenizer belongs to a model.
 

@@ -161,7 +161,8 @@ def f_prime(log_ratio: Tensor, divergence: str, alpha: float) -> Tensor:
     For alpha at 1 the alpha-divergence is the reverse KL divergence.
     """
     if divergence == "forward_kl":
-        return 1 - (-log_ratio).exp()
+        # exp of more than 80 is near float32's end.
+        return 1 - (-log_ratio).clamp(max=80.0).exp()
     if divergence == "js_divergence":
         return math.log(2) + _log_sigmoid(log_ratio)
     if divergence == "alpha_divergence" and abs(alpha - 1) > 1e-6:

@@ -40,7 +40,7 @@ def quantiles(rewards: Sequence[float], num_quantiles: int) -> NDArray[np.int64]
 def quark_rows(
     rows: Sequence[Mapping[str, Any]], num_quantiles: int = 5, marker: str = "<rwd_{quantile}>"
 ) -> list[dict[str, Any]]:
-    """Rows of prompt and completion, whose prompt begins with the marker of the completion's quantile.
+    """Rows of prompt, completion and label, whose prompt begins with the marker of the completion's quantile.
 
     Args:
         rows: ranked rows (prompt, completions, scores), whose replies form one pool. A prompt is a text, or messages;
@@ -58,7 +58,8 @@ def quark_rows(
     ]
     places = quantiles([score for _, _, score in pool], num_quantiles)
     return [
-        {"prompt": with_marker(prompt, marker.format(quantile=place)), "completion": text}
+        # Every reply is imitated, under its marker; the label says so to the format.
+        {"prompt": with_marker(prompt, marker.format(quantile=place)), "completion": text, "label": True}
         for (prompt, text, _), place in zip(pool, places.tolist(), strict=True)
     ]
 

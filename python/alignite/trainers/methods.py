@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignite import config as configs
 from alignite.config import PreferenceConfig
+from alignite.errors import UsageError
 from alignite.objectives.registry import METHODS
 from alignite.trainers.preference import PreferenceTrainer
 
@@ -53,6 +54,8 @@ class MethodTrainer(PreferenceTrainer):
         **options: Any,
     ) -> None:
         config = args if args is not None else CONFIGS[self.method]()
+        if not isinstance(config, CONFIGS[self.method]):
+            raise UsageError(f"args is a {type(config).__name__}", fix=f"give a {CONFIGS[self.method].__name__}")
         # The config's own checks come first: they name options, the objective's name arguments.
         config.validate()
         objective, kinds = make_objective(self.method, config), METHODS[self.method].kinds

@@ -14,12 +14,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from alignite.config.preference import PreferenceConfig, ReferenceOptions
+from alignite.data.hub import resolve_model
 from alignite.data.partners import with_partners
 from alignite.data.prepare import prepare
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import ConfigError, UsageError
 from alignite.models.loading import load_model
+from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens
 from alignite.trainers.reference import ReferenceLogProbs, adapter_off, freeze, frozen_copy, mix_into
 from alignite.training import distributed
@@ -97,6 +99,20 @@ class PreferenceTrainer(Trainer):
             raise ConfigError(
                 f"a ref_model is given, and {type(objective).__name__} has no reference", fix="leave it out"
             )
+        for name in ("precompute_ref_log_probs", "sync_ref_model"):
+            if getattr(self._options, name) and not self._needs_reference:
+                raise ConfigError(
+                    f"{name} is given, and {type(objective).__name__} with these options has no reference",
+                    fix="leave it out",
+                )
+        if self._options.sync_ref_model and self.peft_config is not None:
+            raise ConfigError(
+                "sync_ref_model is given with an adapter",
+                why="a reference follows the policy weight by weight, and an adapter is no weight of the reference",
+                fix="train all weights, or leave sync_ref_model out",
+            )
+        if isinstance(given, str | Path) and isinstance(config, ReferenceOptions):
+            config.ref_model = str(given)  # what a resumed run is compared with
         self._given_reference = given
         self._reference: nn.Module | Role | None = None
         self._computed: dict[str, ReferenceLogProbs] = {}
@@ -114,11 +130,23 @@ class PreferenceTrainer(Trainer):
     def _load_reference(self, policy: nn.Module) -> nn.Module | Role:
         given = self._given_reference
         if isinstance(given, nn.Module):
-            return freeze(given.to(next(policy.parameters()).device))
+            return self._fitting(freeze(given.to(next(policy.parameters()).device)))
         if given is not None:
+            folder = resolve_model(given)
+            if (folder / "tokenizer.json").is_file() and not self.tokenizer.same_ids(ChatTokenizer.from_folder(folder)):
+                raise UsageError(
+                    "the reference has another tokenizer than the policy",
+                    where=str(folder),
+                    fix="give a reference that knows the same tokens by the same ids",
+                )
             device = str(next(policy.parameters()).device)
-            return freeze(load_model(given, self.args.dtype, device))
+            return self._fitting(freeze(load_model(folder, self.args.dtype, device)))
         return adapter_off(policy) if self.peft_config is not None else frozen_copy(policy)
+
+    def _fitting(self, reference: nn.Module) -> nn.Module:
+        known: Any = reference
+        self.tokenizer.check_fits(known.get_input_embeddings().weight.shape[0], {})
+        return reference
 
     def roles(self, model: nn.Module, data: PreparedSet) -> dict[str, nn.Module | Role]:
         roles: dict[str, nn.Module | Role] = {"policy": model}
@@ -153,7 +181,9 @@ class PreferenceTrainer(Trainer):
         batch = known.batch(data, windows) if known is not None else data.feedback_batch(windows)
         if not self._partnered:
             return batch
-        others = np.roll(windows, -1) if partners is None else partners
+        # Without an update, and in one of a single record, the next of the set: never, if it can be, the record's own.
+        following = (windows + 1) % len(data)
+        others = following if partners is None else np.where(partners == windows, following, partners)
         return with_partners(batch, data.feedback_batch(others), self.args.max_length)  # type: ignore[attr-defined]
 
     def _source(self, prepared: PreparedSet) -> PackedSource:
@@ -199,8 +229,10 @@ class PreferenceTrainer(Trainer):
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Set every dropout of a model to 0, also those that attention reads from its config."""
+    """Set every dropout of a model's own to 0, also those that attention reads from its config."""
     for module in model.modules():
+        if isinstance(module, AdapterModule):
+            continue  # lora_dropout is an option of its own
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         for name in ("attention_dropout", "dropout", "attn_dropout"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -33,7 +34,18 @@ LOGP = "reference.logp"
 
 def adapter_off(policy: nn.Module) -> Role:
     """The policy's base as its own reference: one copy of the weights serves both."""
-    return Role(policy, lambda: use_adapters(policy, None))
+
+    @contextmanager
+    def off() -> Iterator[None]:
+        training = policy.training
+        policy.eval()  # a reference has no dropout, whatever the policy has
+        try:
+            with use_adapters(policy, None):
+                yield
+        finally:
+            policy.train(training)
+
+    return Role(policy, off)
 
 
 def frozen_copy(policy: nn.Module) -> nn.Module:

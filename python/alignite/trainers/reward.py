@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from alignite.config import PreferenceConfig, PRMConfig, RewardConfig
@@ -20,6 +23,9 @@ from alignite.trainers import record
 from alignite.trainers.base import Dataset
 from alignite.trainers.preference import PAIRED, PreferenceTrainer
 from alignite.types import Callback, Objective
+
+VOCABULARY = "vocabulary_head.tensors"
+"""The file of a checkpoint that holds the vocabulary head of a reward model, in safetensors' format."""
 
 
 class ScoreTrainer(PreferenceTrainer):
@@ -69,6 +75,21 @@ class ScoreTrainer(PreferenceTrainer):
             save_reward_model(model, folder, self.tokenizer.folder)
         kind = "model" if self.peft_config is None else "adapter"
         record.card(folder, self.run_dir, kind, self.model_name)
+
+        if folder != self.run_dir and self._trains_vocabulary_head:
+            # The folder is a classifier's, which has none; going on needs the trained one.
+            head = cast("Any", model).get_output_embeddings().weight
+            save_file({"weight": head.detach().contiguous()}, folder / VOCABULARY)
+
+    def _load_weights(self, folder: Path) -> None:
+        super()._load_weights(folder)
+        if self._trains_vocabulary_head and (folder / VOCABULARY).exists():
+            with safe_open(folder / VOCABULARY, framework="pt") as saved, torch.no_grad():
+                cast("Any", self.model).get_output_embeddings().weight.copy_(saved.get_tensor("weight"))
+
+    @property
+    def _trains_vocabulary_head(self) -> bool:
+        return self.peft_config is None and "policy.logp" in self.objective.columns
 
     def _read_weights(self, folder: Path) -> nn.Module:
         return load_reward_model(folder, self._heads, self.args.dtype)

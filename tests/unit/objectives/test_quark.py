@@ -38,10 +38,10 @@ def test_rows_name_the_quantile_over_the_whole_pool() -> None:
         {"prompt": [{"role": "user", "content": "r"}], "completions": ["good", "poor"], "scores": [5.0, 2.0]},
     ]
     assert quark_rows(rows, 2, "[{quantile}] ") == [
-        {"prompt": "[1] q", "completion": "bad"},
-        {"prompt": "[0] q", "completion": "best"},
-        {"prompt": [{"role": "user", "content": "[0] r"}], "completion": "good"},
-        {"prompt": [{"role": "user", "content": "[1] r"}], "completion": "poor"},
+        {"prompt": "[1] q", "completion": "bad", "label": True},
+        {"prompt": "[0] q", "completion": "best", "label": True},
+        {"prompt": [{"role": "user", "content": "[0] r"}], "completion": "good", "label": True},
+        {"prompt": [{"role": "user", "content": "[1] r"}], "completion": "poor", "label": True},
     ]
     assert rows[1]["prompt"] == [{"role": "user", "content": "r"}]
 

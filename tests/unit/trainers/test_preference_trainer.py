@@ -204,3 +204,65 @@ def test_what_cannot_be_is_refused(tiny_model_folder: Path, tmp_path: Path) -> N
     with pytest.raises(DataError, match="no row is left"):
         DPOTrainer(tiny_model_folder, None, DPOConfig(output_dir=run + "2", **SHARED), same).train()
     assert PreferenceConfig().per_device_train_batch_size == 8
+
+
+def test_options_without_effect_are_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    moving = DPOConfig(output_dir=run, sync_ref_model=True)
+    with pytest.raises(ConfigError, match="sync_ref_model"):
+        DPOTrainer(tiny_model_folder, None, moving, PAIRS, peft_config=LORA)
+    for name in ("sync_ref_model", "precompute_ref_log_probs"):
+        config = DPOConfig(output_dir=run, reference_free=True, **{name: True})
+        with pytest.raises(ConfigError, match=name):
+            DPOTrainer(tiny_model_folder, None, config, PAIRS)
+    with pytest.raises(AligniteError, match="args is a PreferenceConfig"):
+        DPOTrainer(tiny_model_folder, None, PreferenceConfig(output_dir=run), PAIRS)
+
+
+def test_dropout_is_the_adapters_alone_and_never_the_references(tiny_model_folder: Path, tmp_path: Path) -> None:
+    config = DPOConfig(output_dir=str(tmp_path / "run"), disable_dropout=False, **(SHARED | {"learning_rate": 1e-12}))
+    lora = LoraConfig(r=4, lora_alpha=16, lora_dropout=0.5)
+    trainer = DPOTrainer(tiny_model_folder, None, config, PAIRS, peft_config=lora)
+    trainer.train()
+    # The adapter is still none, so that a policy without dropout is its reference.
+    assert losses(tmp_path / "run") == pytest.approx([0.6931471805599453] * 3, abs=1e-6)
+    assert trainer.model is not None
+    quiet = DPOTrainer(
+        tiny_model_folder, None, DPOConfig(output_dir=str(tmp_path / "q"), **SHARED), PAIRS, peft_config=lora
+    )
+    quiet.train()
+    kept = [m.dropout for m in quiet.model.modules() if type(m).__name__ == "LoraAdapter"] if quiet.model else []
+    assert set(kept) == {0.5}
+
+
+def test_a_reference_speaks_the_policys_tokens(tiny_model_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model_folder, other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    vocab = tokenizer["model"]["vocab"]
+    vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = DPOConfig(output_dir=str(tmp_path / "run"), **SHARED)
+    with pytest.raises(AligniteError, match="another tokenizer"):
+        DPOTrainer(tiny_model_folder, other, config, PAIRS).train()
+
+
+def test_partners_do_not_depend_on_batches(tiny_model_folder: Path, tmp_path: Path) -> None:
+    found = []
+    for size in (1, 3):
+        options = SHARED | {"per_device_eval_batch_size": size, "learning_rate": 1e-2, "per_device_train_batch_size": 1}
+        config = KTOConfig(output_dir=str(tmp_path / str(size)), **options)
+        KTOTrainer(tiny_model_folder, None, config, LABELLED, LABELLED[:5], peft_config=LORA).train()
+        found.append(lines(tmp_path / str(size))[-1])
+    assert found[0]["eval_loss"] == pytest.approx(found[1]["eval_loss"], abs=1e-6)
+    assert found[0]["eval_kl"] == pytest.approx(found[1]["eval_kl"], abs=1e-6)
+
+
+def test_a_reward_model_with_a_language_model_term_goes_on(tiny_model_folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = SHARED | {"lr_scheduler_type": "constant", "save_steps": 2, "lm_coefficient": 1.0}
+    whole = RewardConfig(output_dir=str(tmp_path / "whole"), **(options | {"max_steps": 4}))
+    RewardTrainer(tiny_model_folder, whole, PAIRS).train()
+    for steps in (2, 4):
+        config = RewardConfig(output_dir=str(tmp_path / "parts"), **(options | {"max_steps": steps}))
+        RewardTrainer(tiny_model_folder, config, PAIRS).train()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
