@@ -55,7 +55,9 @@ def chats(count: int) -> list[dict[str, Any]]:
                 for part in parts
                 if part.startswith(("Human:", "Assistant:"))
             ]
-            if len(turns) > 1 and turns[-1]["role"] == "assistant":
+            # A row without a reply is left out by one side and trained on by the other.
+            is_whole = all(turn["content"].strip() for turn in turns)
+            if len(turns) > 1 and turns[-1]["role"] == "assistant" and is_whole:
                 rows.append(turns)
     else:
         words = [w for w in Path(__file__).read_text().split() if w.isascii()]
@@ -168,7 +170,7 @@ def compare(model: Path, table: Path, folder: Path, count: int) -> None:
     for packing in (False, True):
         found = {}
         for name in ("TRL 1.16", "alignite", "alignite, reference tokenizer"):
-            path = folder / "rows.parquet"
+            path = folder / f"{name.replace(' ', '-')}-{packing}.parquet"
             child(name, model, table, packing, path)
             found[name] = pq.read_table(path, columns=["input_ids", "labels"]).to_pydict()
         ours, theirs = found["alignite"], found["TRL 1.16"]
