@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alignite.errors import ModelError, NumericsError, UsageError
+from alignite.objectives.ranking import WithoutState
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 NEUTRAL = ("good", "bad", "ignore")
 
 
-class ProcessRewardObjective:
+class ProcessRewardObjective(WithoutState):
     """L = mean over rated steps of -log softmax(logits at the step's last token)[class].
 
     Ratings are -1, 0 and 1. Two classes, the default: 0 wrong and 1 right, where a neutral step counts as right
@@ -98,9 +99,3 @@ class ProcessRewardObjective:
             "mean_step_reward": share(rewards, used),
         }
         return LossOutput({"prm": Term(total, self.counts(batch)["prm"])}, metrics)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alignite.errors import DataError, NumericsError, UsageError
-from alignite.objectives.pieces import Pairs, preference_pairs
+from alignite.objectives.pieces import Pairs, pair_count, pair_shares, preference_pairs
+from alignite.objectives.ranking import WithoutState
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, ReplyRole, Term
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ CRITERION = "criterion"
 """The column, int64 (records,), that says which head of several a record is about."""
 
 
-class RewardObjective:
+class RewardObjective(WithoutState):
     """L = mean over prompts of the mean over a prompt's strict pairs (w, l) of l(r_w - r_l - m).
 
     With p the probability that w is the better one and s the logistic function,
@@ -99,7 +100,7 @@ class RewardObjective:
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
         """Records with a strict pair; for ``lm`` the best replies' tokens by their weights."""
-        records = float(len(np.unique(preference_pairs(batch).records)))
+        records = pair_count(batch)
         counts = {"reward": records}
         if self.center:
             counts["center"] = records
@@ -122,7 +123,7 @@ class RewardObjective:
         better, worse = (torch.from_numpy(side).to(device) for side in (pairs.chosen, pairs.rejected))
         shares, probability, margins = (
             torch.from_numpy(values).to(scores)[:, None]
-            for values in (_shares(pairs), _probabilities(batch, pairs), self._margins(batch, pairs))
+            for values in (pair_shares(pairs), _probabilities(batch, pairs), self._margins(batch, pairs))
         )
         first, second = scores[better], scores[worse]
         target = probability * (1 - 2 * self.label_smoothing) + self.label_smoothing
@@ -161,12 +162,6 @@ class RewardObjective:
             given = np.asarray(scale)[np.where(known, given, 0).astype(np.int64)]
         return np.where(known, given, 0.0).astype(np.float64)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        return
-
 
 def _chosen_heads(scores: Tensor, batch: FeedbackBatch) -> Tensor:
     """(replies, 1) of the head that each record is about, or (replies, heads) where nothing says that."""
@@ -192,12 +187,6 @@ def _check_finite(scores: Tensor, batch: FeedbackBatch) -> None:
             where=f"reply {wrong[0]}, of record {int(batch.records[wrong[0]])} of the batch",
             fix="lower the learning rate, or look at the row",
         )
-
-
-def _shares(pairs: Pairs) -> NDArray[np.float64]:
-    """1 over the pairs of its record, of each pair."""
-    _, inverse, counts = np.unique(pairs.records, return_inverse=True, return_counts=True)
-    return np.asarray(1.0 / counts[inverse])
 
 
 def _probabilities(batch: FeedbackBatch, pairs: Pairs) -> NDArray[np.float64]:

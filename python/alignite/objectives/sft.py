@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from alignite.objectives.ranking import WithoutState
 from alignite.types import IGNORE, LossOutput, SftBatch, Term
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SFTObjective:
+class SFTObjective(WithoutState):
     """L = -sum_t w_t log p(y_t | y_<t) / sum_t w_t over the scored tokens t of the whole update.
 
     The weights w_t are the messages' own, 1 unless the data says otherwise.
@@ -39,9 +40,3 @@ class SFTObjective:
             weights = batch.weights[batch.labels != IGNORE]
             return LossOutput({"sft": Term(-(logp * weights).sum(), self.counts(batch)["sft"])}, metrics)
         return LossOutput({"sft": Term(-logp.sum(), count)}, metrics)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        return

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 from alignite import config as configs
 from alignite.config import PreferenceConfig
 from alignite.errors import UsageError
-from alignite.objectives.registry import METHODS
+from alignite.objectives.registry import METHODS, make_objective
 from alignite.trainers.preference import PreferenceTrainer
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from alignite.types import Objective
 
 CONFIGS: dict[str, type[PreferenceConfig]] = {
     "dpo": configs.DPOConfig,
@@ -31,13 +29,6 @@ CONFIGS: dict[str, type[PreferenceConfig]] = {
     "stable_alignment": configs.StableAlignmentConfig,
 }
 """The config class of each method of :data:`alignite.objectives.registry.METHODS`."""
-
-
-def make_objective(method: str, config: PreferenceConfig) -> Objective:
-    """The method's objective with the config's values: a field of the one is an option of the other."""
-    kind: Any = METHODS[method].objective
-    objective: Objective = kind(**{item.name: getattr(config, item.name) for item in fields(kind)})
-    return objective
 
 
 class MethodTrainer(PreferenceTrainer):
@@ -58,7 +49,10 @@ class MethodTrainer(PreferenceTrainer):
             raise UsageError(f"args is a {type(config).__name__}", fix=f"give a {CONFIGS[self.method].__name__}")
         # The config's own checks come first: they name options, the objective's name arguments.
         config.validate()
-        objective, kinds = make_objective(self.method, config), METHODS[self.method].kinds
+        method: Any = METHODS[self.method]
+        # A field of the objective is an option of the config.
+        options_of = {item.name: getattr(config, item.name) for item in fields(method.objective)}
+        objective, kinds = make_objective(self.method, **options_of), method.kinds
         super().__init__(model, ref_model, config, *given, objective=objective, kinds=kinds, **options)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alignite.types import FeedbackBatch
-
-log = logging.getLogger("alignite")
 
 MOVED = "reference.tensors"
 """The file of a checkpoint that holds a reference which follows the policy, in safetensors' format."""

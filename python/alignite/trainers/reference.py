@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
     from alignite.data.prepared import PreparedSet
     from alignite.types import FeedbackBatch
-
-log = logging.getLogger("alignite")
 
 LOGP = "reference.logp"
 
