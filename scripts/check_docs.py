@@ -17,7 +17,7 @@ import yaml
 from alignite import config
 from alignite.cli.main import COMMANDS
 from alignite.cli.options import parse
-from alignite.cli.preference import OBJECTIVES
+from alignite.config.preference import METHOD_CONFIGS
 from alignite.errors import AligniteError
 
 ROOT = Path(__file__).parent.parent
@@ -78,9 +78,9 @@ def kinds(command: str, words: list[str]) -> list[type]:
     if command != "preference":
         return [CONFIGS[command]]
     for word, name in pairwise(words):
-        if word == "--objective" and name in OBJECTIVES:
-            return [OBJECTIVES[name][0]]
-    return [kind for kind, _ in OBJECTIVES.values()]
+        if word == "--objective" and name in METHOD_CONFIGS:
+            return [METHOD_CONFIGS[name]]
+    return list(METHOD_CONFIGS.values())
 
 
 def example(line: str) -> tuple[str, int]:

@@ -164,6 +164,11 @@ class Role:
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
+def module_of(model: nn.Module | Role) -> nn.Module:
+    """The model of a role."""
+    return model.module if isinstance(model, Role) else model
+
+
 class Scorer(Protocol):
     """What scores replies by their text: a reward model here or behind HTTP, or several combined.
 

@@ -240,3 +240,19 @@ class PRMConfig(PreferenceConfig):
         default="good", help="what a neutral step counts as with 2 classes", choices=("good", "bad", "ignore")
     )
     train_on_last_step_only: bool = option(default=False, help="learn from each solution's last step only")
+
+
+METHOD_CONFIGS: dict[str, type[PreferenceConfig]] = {
+    "dpo": DPOConfig,
+    "simpo": SimPOConfig,
+    "orpo": ORPOConfig,
+    "cpo": CPOConfig,
+    "kto": KTOConfig,
+    "rrhf": RRHFConfig,
+    "slic": SLiCConfig,
+    "quark": QuarkConfig,
+    "figa": FIGAConfig,
+    "contrast": ContrastConfig,
+    "stable_alignment": StableAlignmentConfig,
+}
+"""The config class of each method of :data:`alignite.objectives.registry.METHODS`."""

@@ -11,13 +11,13 @@ from torch import nn
 
 from alignite.data.prepared import split_windows
 from alignite.models.columns import compute_columns, prepass
-from alignite.types import PrepassObjective, Role
+from alignite.types import PrepassObjective, module_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from alignite.data.prepared import PreparedSet
-    from alignite.types import Objective
+    from alignite.types import Objective, Role
 
 
 def evaluate_loss(
@@ -38,8 +38,7 @@ def evaluate_loss(
     ``max_tokens``, which bound what goes through the model at a time. ``limit`` takes the first windows only. The
     models are used as they are: put them into evaluation mode first. The set is one update for an objective's pre-pass.
     """
-    policy = models["policy"]
-    device = next((policy.module if isinstance(policy, Role) else policy).parameters()).device
+    device = next(module_of(models["policy"]).parameters()).device
     sums: dict[str, tuple[float, float, float]] = {}
     metrics: dict[str, tuple[float, float]] = {}
     with torch.no_grad():

@@ -35,7 +35,7 @@ from alignite.training.history import History
 from alignite.training.lock import run_lock
 from alignite.training.loop import Loop, TrainResult, Weights
 from alignite.training.optim import Optimizer
-from alignite.training.source import CPU_MICRO_BATCH_TOKENS
+from alignite.training.source import CPU_MICRO_BATCH_TOKENS, PackedSource
 from alignite.training.trackers import make_trackers
 from alignite.types import Callback, Objective, Role, UpdateSource
 
@@ -396,4 +396,24 @@ def lora_of(args: TrainingConfig) -> LoraConfig | None:
         lora_dropout=args.lora_dropout,
         target_modules=args.lora_target_modules,
         use_rslora=args.use_rslora,
+    )
+
+
+def packed_source(prepared: PreparedSet, config: TrainingConfig, **more: Any) -> PackedSource:
+    """The updates of a config over a prepared set; micro-batches as the config says, or as suits the device.
+
+    ``more``: what else :class:`alignite.training.source.PackedSource` takes.
+    """
+    return PackedSource(
+        prepared,
+        batch_size=config.per_device_train_batch_size,
+        accumulation=config.gradient_accumulation_steps,
+        max_tokens=micro_batch_tokens(config),
+        seed=config.seed,
+        shuffle=config.shuffle,
+        rank=distributed.rank(),
+        world=distributed.world(),
+        epochs=config.num_train_epochs,
+        max_steps=config.max_steps,
+        **more,
     )

@@ -35,8 +35,8 @@ from alignite.peft import LoraConfig
 from alignite.peft.lora import target_names
 from alignite.peft.seat import weight_of
 from alignite.trainers import resume
-from alignite.trainers.base import check_apart, check_own, check_watching, lora_of
-from alignite.trainers.sft import SFTTrainer, packed_source
+from alignite.trainers.base import check_apart, check_own, check_watching, lora_of, packed_source
+from alignite.trainers.sft import SFTTrainer
 from alignite.training import checkpoint
 from alignite.training.best import Best
 from alignite.training.lock import check_free

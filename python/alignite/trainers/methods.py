@@ -6,29 +6,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignite import config as configs
 from alignite.config import PreferenceConfig
+from alignite.config.preference import METHOD_CONFIGS
 from alignite.errors import UsageError
 from alignite.objectives.registry import METHODS, make_objective
 from alignite.trainers.preference import PreferenceTrainer
 
 if TYPE_CHECKING:
     from torch import nn
-
-CONFIGS: dict[str, type[PreferenceConfig]] = {
-    "dpo": configs.DPOConfig,
-    "simpo": configs.SimPOConfig,
-    "orpo": configs.ORPOConfig,
-    "cpo": configs.CPOConfig,
-    "kto": configs.KTOConfig,
-    "rrhf": configs.RRHFConfig,
-    "slic": configs.SLiCConfig,
-    "quark": configs.QuarkConfig,
-    "figa": configs.FIGAConfig,
-    "contrast": configs.ContrastConfig,
-    "stable_alignment": configs.StableAlignmentConfig,
-}
-"""The config class of each method of :data:`alignite.objectives.registry.METHODS`."""
 
 
 class MethodTrainer(PreferenceTrainer):
@@ -44,9 +29,9 @@ class MethodTrainer(PreferenceTrainer):
         *given: Any,
         **options: Any,
     ) -> None:
-        config = args if args is not None else CONFIGS[self.method]()
-        if not isinstance(config, CONFIGS[self.method]):
-            raise UsageError(f"args is a {type(config).__name__}", fix=f"give a {CONFIGS[self.method].__name__}")
+        config = args if args is not None else METHOD_CONFIGS[self.method]()
+        if not isinstance(config, METHOD_CONFIGS[self.method]):
+            raise UsageError(f"args is a {type(config).__name__}", fix=f"give a {METHOD_CONFIGS[self.method].__name__}")
         # The config's own checks come first: they name options, the objective's name arguments.
         config.validate()
         method: Any = METHODS[self.method]
@@ -93,7 +78,7 @@ class SLiCTrainer(MethodTrainer):
 
 
 def trainer_of(method: str, config: PreferenceConfig) -> PreferenceTrainer:
-    """The trainer of a method of :data:`CONFIGS` by its name."""
+    """The trainer of a method of :data:`alignite.config.preference.METHOD_CONFIGS` by its name."""
     kind = type("Trainer", (MethodTrainer,), {"method": method})
     trainer: PreferenceTrainer = kind(args=config)
     return trainer

@@ -21,7 +21,7 @@ from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import ConfigError, UsageError
 from alignite.models.loading import load_model
 from alignite.peft.seat import AdapterModule
-from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens
+from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
 from alignite.trainers.reference import ReferenceLogProbs, adapter_off, freeze, frozen_copy, mix_into
 from alignite.training import distributed
 from alignite.training.source import PackedSource
@@ -184,18 +184,9 @@ class PreferenceTrainer(Trainer):
         return with_partners(batch, data.feedback_batch(others), self.args.max_length)  # type: ignore[attr-defined]
 
     def _source(self, prepared: PreparedSet) -> PackedSource:
-        config = self.args
-        return PackedSource(
+        return packed_source(
             prepared,
-            batch_size=config.per_device_train_batch_size,
-            accumulation=config.gradient_accumulation_steps,
-            max_tokens=micro_batch_tokens(config),
-            seed=config.seed,
-            shuffle=config.shuffle,
-            rank=distributed.rank(),
-            world=distributed.world(),
-            epochs=config.num_train_epochs,
-            max_steps=config.max_steps,
+            self.args,
             make_batch=lambda windows, partners: self.make_batch(prepared, windows, partners),
             after=self._after_update,
         )

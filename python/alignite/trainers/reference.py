@@ -18,7 +18,7 @@ from alignite.errors import DataError
 from alignite.files import write_file
 from alignite.models.columns import compute_columns
 from alignite.peft import use_adapters
-from alignite.types import Role
+from alignite.types import Role, module_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +94,7 @@ class ReferenceLogProbs:
         chunk_size: int,
     ) -> ReferenceLogProbs:
         """Take the file that is there, or compute it, windows of like length together."""
-        module = role.module if isinstance(role, Role) else role
+        module = module_of(role)
         path = folder / f"reference-{weights_hash(module, prepared.fingerprint)}.npy"
         if not path.exists():
             write_file(path, npy_bytes(_computed(role, prepared, batch_size, max_tokens, chunk_size)))
@@ -113,7 +113,7 @@ class ReferenceLogProbs:
 def _computed(
     role: nn.Module | Role, prepared: PreparedSet, batch_size: int, max_tokens: int | None, chunk_size: int
 ) -> NDArray[np.float32]:
-    module = role.module if isinstance(role, Role) else role
+    module = module_of(role)
     device = next(module.parameters()).device
     tokens = prepared.window_tokens(np.arange(len(prepared)))
     order = np.argsort(tokens, kind="stable")[::-1].copy()  # the longest first: what does not fit fails at once

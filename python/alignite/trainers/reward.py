@@ -11,18 +11,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from alignite.config import PreferenceConfig, PRMConfig, RewardConfig
-from alignite.data.tokenizer import ChatTokenizer
+from alignite.config import PRMConfig, RewardConfig
 from alignite.errors import UsageError
 from alignite.models.reward_files import load_reward_model, save_reward_model
 from alignite.models.score_head import attach_score_head
 from alignite.objectives.prm import ProcessRewardObjective
 from alignite.objectives.reward import RewardObjective
-from alignite.peft import LoraConfig, save_adapter
+from alignite.peft import save_adapter
 from alignite.trainers import record
-from alignite.trainers.base import Dataset
 from alignite.trainers.preference import PAIRED, PreferenceTrainer
-from alignite.types import Callback, Objective
+from alignite.types import Objective
 
 VOCABULARY = "vocabulary_head.tensors"
 """The file of a checkpoint that holds the vocabulary head of a reward model, in safetensors' format."""
@@ -32,26 +30,26 @@ class ScoreTrainer(PreferenceTrainer):
     """A model with a score head; :class:`RewardTrainer` and :class:`PRMTrainer` say what it learns."""
 
     answers = False
+    kinds: Sequence[str] = PAIRED
+    config_class: type[RewardConfig | PRMConfig]
 
     def __init__(
         self,
-        model: str | Path | nn.Module | None,
-        args: PreferenceConfig,
-        train_dataset: Dataset | None,
-        eval_dataset: Dataset | None,
-        processing_class: ChatTokenizer | str | Path | None,
-        peft_config: Any,
-        callbacks: Sequence[Callback],
-        *,
-        objective: Objective,
-        kinds: Sequence[str],
-        heads: int,
+        model: str | Path | nn.Module | None = None,
+        args: RewardConfig | PRMConfig | None = None,
+        *given: Any,
+        **options: Any,
     ) -> None:
-        given = (train_dataset, eval_dataset, processing_class, peft_config, callbacks)
-        super().__init__(model, None, args, *given, objective=objective, kinds=kinds)
-        self._heads = heads
+        config: Any = args if args is not None else self.config_class()
+        config.validate()
+        objective, self._heads = self._learned(config)
+        super().__init__(model, None, config, *given, objective=objective, kinds=self.kinds, **options)
         if self.peft_config is not None:
             self.peft_config = self.peft_config.for_scores()
+
+    def _learned(self, config: Any) -> tuple[Objective, int]:
+        """The objective and the heads that it needs."""
+        raise NotImplementedError
 
     def _open(self, device: str) -> nn.Module:
         if self._given_model is not None:
@@ -100,24 +98,16 @@ class RewardTrainer(ScoreTrainer):
 
     Args:
         model: a transformers folder of a language model, of a classifier or of a reward model; or a loaded causal LM.
-        args: :class:`alignite.config.RewardConfig`. The others as in :class:`alignite.SFTTrainer`.
+        args: :class:`alignite.config.RewardConfig`. Then, in order or by name, train_dataset, eval_dataset,
+            processing_class, peft_config and callbacks as in :class:`alignite.SFTTrainer`.
 
     Raises:
         ConfigError, UsageError: an option is out of range, or something is not given.
     """
 
-    def __init__(
-        self,
-        model: str | Path | nn.Module | None = None,
-        args: RewardConfig | None = None,
-        train_dataset: Dataset | None = None,
-        eval_dataset: Dataset | None = None,
-        processing_class: ChatTokenizer | str | Path | None = None,
-        peft_config: LoraConfig | Any = None,
-        callbacks: Sequence[Callback] = (),
-    ) -> None:
-        config = args if args is not None else RewardConfig()
-        config.validate()
+    config_class = RewardConfig
+
+    def _learned(self, config: RewardConfig) -> tuple[Objective, int]:
         objective = RewardObjective(
             config.loss_type,
             margin=config.margin,
@@ -125,8 +115,7 @@ class RewardTrainer(ScoreTrainer):
             center_rewards_coefficient=config.center_rewards_coefficient,
             lm_coefficient=config.lm_coefficient,
         )
-        given = (train_dataset, eval_dataset, processing_class, peft_config, callbacks)
-        super().__init__(model, config, *given, objective=objective, kinds=PAIRED, heads=config.num_heads)
+        return objective, config.num_heads
 
 
 class PRMTrainer(ScoreTrainer):
@@ -139,20 +128,11 @@ class PRMTrainer(ScoreTrainer):
         ConfigError, UsageError: an option is out of range, or something is not given.
     """
 
-    def __init__(
-        self,
-        model: str | Path | nn.Module | None = None,
-        args: PRMConfig | None = None,
-        train_dataset: Dataset | None = None,
-        eval_dataset: Dataset | None = None,
-        processing_class: ChatTokenizer | str | Path | None = None,
-        peft_config: LoraConfig | Any = None,
-        callbacks: Sequence[Callback] = (),
-    ) -> None:
-        config = args if args is not None else PRMConfig()
-        config.validate()
+    config_class = PRMConfig
+    kinds = ("steps",)
+
+    def _learned(self, config: PRMConfig) -> tuple[Objective, int]:
         objective = ProcessRewardObjective(
             config.num_classes, neutral=config.neutral, train_on_last_step_only=config.train_on_last_step_only
         )
-        given = (train_dataset, eval_dataset, processing_class, peft_config, callbacks)
-        super().__init__(model, config, *given, objective=objective, kinds=("steps",), heads=config.num_classes)
+        return objective, config.num_classes

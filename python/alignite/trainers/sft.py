@@ -13,9 +13,7 @@ from alignite.data.prepare import prepare_sft
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.objectives.sft import SFTObjective
-from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens
-from alignite.training import distributed
-from alignite.training.source import PackedSource
+from alignite.trainers.base import Dataset, Trainer, packed_source
 from alignite.types import Callback
 
 
@@ -62,19 +60,3 @@ class SFTTrainer(Trainer):
             prepare=prepare,
             source=lambda prepared: packed_source(prepared, config),
         )
-
-
-def packed_source(prepared: PreparedSet, config: SFTConfig) -> PackedSource:
-    """The updates of a config over a prepared set; micro-batches as the config says, or as suits the device."""
-    return PackedSource(
-        prepared,
-        batch_size=config.per_device_train_batch_size,
-        accumulation=config.gradient_accumulation_steps,
-        max_tokens=micro_batch_tokens(config),
-        seed=config.seed,
-        shuffle=config.shuffle,
-        rank=distributed.rank(),
-        world=distributed.world(),
-        epochs=config.num_train_epochs,
-        max_steps=config.max_steps,
-    )

@@ -28,7 +28,7 @@ from alignite.training import checkpoint, distributed, rng
 from alignite.training.best import Best
 from alignite.training.metrics import MetricsWriter, Totals, add_to
 from alignite.training.optim import Optimizer, learning_rate
-from alignite.types import Callback, Objective, Role, RunState, Update, UpdateSource
+from alignite.types import Callback, Objective, Role, RunState, Update, UpdateSource, module_of
 
 log = logging.getLogger("alignite")
 
@@ -95,8 +95,7 @@ class Loop:
 
     @property
     def _policy(self) -> nn.Module:
-        policy = self.models["policy"]
-        return policy.module if isinstance(policy, Role) else policy
+        return module_of(self.models["policy"])
 
     def run(self, resume: checkpoint.Checkpoint | None = None) -> TrainResult:
         """Train until the source has no more updates, or something asks to stop.

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from alignite.config import DPOConfig, KTOConfig, PreferenceConfig, PRMConfig, RewardConfig
+from alignite.config.preference import METHOD_CONFIGS
 from alignite.errors import AligniteError, ConfigError, DataError
 from alignite.models.loading import load_model
 from alignite.models.reward_files import load_reward_model
 from alignite.peft import LoraConfig
-from alignite.trainers.methods import CONFIGS, DPOTrainer, KTOTrainer, trainer_of
+from alignite.trainers.methods import DPOTrainer, KTOTrainer, trainer_of
 from alignite.trainers.reward import PRMTrainer, RewardTrainer
 
 PAIRS: list[dict[str, Any]] = [
@@ -48,10 +49,10 @@ def losses(run: Path) -> list[float]:
     return [line["loss"] for line in lines(run) if "loss" in line]
 
 
-@pytest.mark.parametrize("method", CONFIGS)
+@pytest.mark.parametrize("method", METHOD_CONFIGS)
 def test_every_method_trains_and_leaves_what_it_should(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    config = CONFIGS[method](model=str(tiny_model_folder), output_dir=str(run), use_peft=True, **SHARED)
+    config = METHOD_CONFIGS[method](model=str(tiny_model_folder), output_dir=str(run), use_peft=True, **SHARED)
     trainer = trainer_of(method, config)
     trainer._train_dataset = ROWS.get(method, PAIRS)
     assert trainer.train().step == 3
@@ -132,7 +133,7 @@ def test_accumulation_changes_nothing(method: str, tiny_model_folder: Path, tmp_
     for size, accumulation, tokens in ((4, 1, 0), (1, 4, 0), (4, 1, 60)):
         run = tmp_path / f"{size}-{tokens}"
         options = SHARED | {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation}
-        config = CONFIGS[method](
+        config = METHOD_CONFIGS[method](
             model=str(tiny_model_folder), output_dir=str(run), use_peft=True, micro_batch_tokens=tokens, **options
         )
         trainer = trainer_of(method, config)
@@ -195,9 +196,9 @@ def test_what_cannot_be_is_refused(tiny_model_folder: Path, tmp_path: Path) -> N
         DPOTrainer(tiny_model_folder, None, DPOConfig(output_dir=run, packing="bfd"), PAIRS)
     with pytest.raises(ConfigError, match="sync_ref_model"):
         DPOConfig(output_dir=run, sync_ref_model=True, precompute_ref_log_probs=True).validate()
-    simpo = type(trainer_of("simpo", CONFIGS["simpo"](model=str(tiny_model_folder), output_dir=run)))
+    simpo = type(trainer_of("simpo", METHOD_CONFIGS["simpo"](model=str(tiny_model_folder), output_dir=run)))
     with pytest.raises(ConfigError, match="has no reference"):
-        simpo(tiny_model_folder, tiny_model_folder, CONFIGS["simpo"](output_dir=run), PAIRS)
+        simpo(tiny_model_folder, tiny_model_folder, METHOD_CONFIGS["simpo"](output_dir=run), PAIRS)
     with pytest.raises(AligniteError):  # labelled replies are no pairs
         DPOTrainer(tiny_model_folder, None, DPOConfig(output_dir=run, **SHARED), LABELLED).train()
     same = [{"prompt": "a", "chosen": "b", "rejected": "b"}]
