@@ -15,6 +15,7 @@ pub mod export;
 mod feedback;
 pub mod formats;
 pub mod gguf_tokenizer;
+mod hashing;
 pub mod instruct;
 mod mapped;
 pub mod mixture;

@@ -1,7 +1,7 @@
 //! A set with more added to it.
 
 use super::staging::{Progress, QUARANTINE_FILE, Staging, check_target};
-use super::{Preparer, Report, Tick, Wanted, derived};
+use super::{Preparer, Report, Tick, Wanted, derived, shown};
 use crate::clean::Dedup;
 use crate::error::{Error, Kind, Result};
 use crate::prepared::PreparedSet;
@@ -24,7 +24,7 @@ impl Preparer {
                 .because("which rows are new depends on the rows of the set, and it keeps only their tokens")
                 .fix("leave out dedup, or prepare all data as a new set"));
         }
-        let asked = self.wanted(sources)?;
+        let prints: Vec<u128> = sources.iter().map(Source::fingerprint).collect::<Result<_>>()?;
         let staging = Staging::lock(folder, &mut || tick(0, 0))?;
         let set = PreparedSet::open(folder)?;
         check_target(folder)?;
@@ -42,22 +42,21 @@ impl Preparer {
                 .fix("append with the options of the set, or prepare a new one"));
         }
         let (there, new): (Vec<usize>, Vec<usize>) =
-            (0..sources.len()).partition(|&index| old.source_prints.contains(&asked.prints[index]));
+            (0..sources.len()).partition(|&index| old.source_prints.contains(&shown(prints[index])));
         if new.is_empty() {
             old.reused = true;
             return Ok(old);
         }
-        let (sources, added) = if there.is_empty() {
-            (Cow::Borrowed(sources), asked)
+        let added = self.wanted_of(new.iter().map(|&index| prints[index]).collect())?;
+        let sources = if there.is_empty() {
+            Cow::Borrowed(sources)
         } else {
             let mut names: Vec<String> = there.iter().take(NAMED).map(|&index| sources[index].name()).collect();
             if there.len() > NAMED {
                 names.push(format!("{} more", there.len() - NAMED));
             }
             old.say(format!("in the set before, and not added again: {}", names.join(", ")));
-            let sources: Vec<Source> = new.into_iter().map(|index| sources[index].clone()).collect();
-            let added = self.wanted(&sources)?;
-            (Cow::Owned(sources), added)
+            Cow::Owned(new.into_iter().map(|index| sources[index].clone()).collect())
         };
         let fingerprint = derived(&old.fingerprint, &added.fingerprint);
         let wanted = Wanted { fingerprint, base: old.base.clone(), prints: added.prints };

@@ -244,14 +244,14 @@ impl Preparer {
     }
 
     fn wanted(&self, sources: &[Source]) -> Result<Wanted> {
+        self.wanted_of(sources.iter().map(Source::fingerprint).collect::<Result<_>>()?)
+    }
+
+    /// The same, of sources with these fingerprints.
+    fn wanted_of(&self, prints: Vec<u128>) -> Result<Wanted> {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
         hasher.update(&self.identity.to_le_bytes());
-        let mut prints = Vec::with_capacity(sources.len());
-        for source in sources {
-            let print = source.fingerprint()?;
-            hasher.update(&print.to_le_bytes());
-            prints.push(format!("{print:032x}"));
-        }
+        prints.iter().for_each(|print| hasher.update(&print.to_le_bytes()));
         for path in &self.options.clean.decontaminate {
             hasher.update(&Source::File(path.clone()).fingerprint()?.to_le_bytes());
         }
@@ -260,8 +260,13 @@ impl Preparer {
             None => base.clone(),
             Some((number, of)) => derived(&base, &format!("shard {number} of {of}")),
         };
-        Ok(Wanted { fingerprint, base, prints })
+        Ok(Wanted { fingerprint, base, prints: prints.into_iter().map(shown).collect() })
     }
+}
+
+/// A fingerprint as reports write it.
+fn shown(print: u128) -> String {
+    format!("{print:032x}")
 }
 
 /// The fingerprint of something that is made of another and one more thing.

@@ -2,6 +2,7 @@
 
 use super::schema::{FINGERPRINT, schema};
 use crate::error::{Error, Kind, Result};
+use crate::hashing::{self, Hashed};
 use crate::mapped;
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
@@ -13,10 +14,9 @@ use arrow_schema::Schema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use xxhash_rust::xxh3::Xxh3;
 
 /// A file of a prepared set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub(crate) fn part_name(index: usize) -> String {
 
 /// Writes one part.
 pub(crate) struct PartWriter {
-    writer: FileWriter<BufWriter<Hashed>>,
+    writer: FileWriter<BufWriter<Hashed<File>>>,
     path: PathBuf,
     part: Part,
 }
@@ -51,8 +51,7 @@ impl PartWriter {
         let path = folder.join(&name);
         let schema = schema().with_metadata(HashMap::from([(FINGERPRINT.to_owned(), fingerprint.to_owned())]));
         let file = File::create(&path).map_err(|e| Error::io("cannot write the prepared set", &path, &e))?;
-        let writer = FileWriter::try_new_buffered(Hashed { file, hash: Xxh3::new() }, &schema)
-            .map_err(|e| cannot_write(&path, &e))?;
+        let writer = FileWriter::try_new_buffered(Hashed::new(file), &schema).map_err(|e| cannot_write(&path, &e))?;
         Ok(Self { writer, path, part: Part { file: name, fingerprint: fingerprint.into(), ..Part::default() } })
     }
 
@@ -68,40 +67,10 @@ impl PartWriter {
     pub(crate) fn finish(mut self) -> Result<Part> {
         let failed = |e: &std::io::Error| Error::io("cannot write the prepared set", &self.path, e);
         let buffered = self.writer.into_inner().map_err(|e| cannot_write(&self.path, &e))?;
-        let Hashed { file, hash } = buffered.into_inner().map_err(|e| failed(e.error()))?;
-        file.sync_all().map_err(|e| failed(&e))?;
-        self.part.xxh3 = format!("{:032x}", hash.digest128());
+        let hashed = buffered.into_inner().map_err(|e| failed(e.error()))?;
+        hashed.inner.sync_all().map_err(|e| failed(&e))?;
+        self.part.xxh3 = format!("{:032x}", hashed.digest());
         Ok(self.part)
-    }
-}
-
-/// A file that is hashed while it is written.
-struct Hashed {
-    file: File,
-    hash: Xxh3,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// The hash of a file's bytes, read piece by piece: pages of a map would count as this process's memory.
-fn hash(path: &Path) -> std::io::Result<u128> {
-    let (mut file, mut hash) = (File::open(path)?, Xxh3::new());
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.digest128()),
-            count => hash.update(&buffer[..count]),
-        }
     }
 }
 
@@ -124,7 +93,9 @@ pub(crate) fn read(folder: &Path, part: &Part) -> Result<Vec<RecordBatch>> {
     if Path::new(&part.file).file_name() != Some(part.file.as_ref()) || !path.is_file() {
         return Err(bad(&"the file is missing"));
     }
-    let found = hash(&path).map_err(|e| Error::io("cannot read the prepared set", &path, &e))?;
+    // Pages of a map would count as this process's memory.
+    let found = File::open(&path).and_then(|mut file| hashing::of_reader(&mut file));
+    let found = found.map_err(|e| Error::io("cannot read the prepared set", &path, &e))?;
     if format!("{found:032x}") != part.xxh3 {
         return Err(bad(&"its bytes are not those that were written"));
     }

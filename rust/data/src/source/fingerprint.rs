@@ -3,10 +3,10 @@
 use super::arrow;
 use super::open::{file, is_pipe};
 use crate::error::{Error, Result};
+use crate::hashing::{self, Hashed};
 use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamWriter;
 use std::fs::{File, Metadata};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use xxhash_rust::xxh3::Xxh3;
@@ -38,26 +38,13 @@ pub(super) fn of_path(path: &Path, cache: Option<&Path>) -> Result<u128> {
 
 /// Of batches of columns: their types and values, and where one batch ends.
 pub(super) fn of_batches(batches: &[RecordBatch]) -> Result<u128> {
-    struct Hashed(Xxh3);
-
-    impl std::io::Write for Hashed {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let mut hashed = Hashed(Xxh3::new());
+    let mut hashed = Hashed::new(std::io::sink());
     if let Some(first) = batches.first() {
         let written = StreamWriter::try_new(&mut hashed, &first.schema())
             .and_then(|mut writer| batches.iter().try_for_each(|batch| writer.write(batch)));
         written.map_err(|e| Error::data("the table cannot be read").because(e))?;
     }
-    Ok(hashed.0.digest128())
+    Ok(hashed.digest())
 }
 
 fn of_file(path: &Path, cache: Option<&Path>) -> Result<u128> {
@@ -73,16 +60,7 @@ fn of_file(path: &Path, cache: Option<&Path>) -> Result<u128> {
     if let Some(known) = entry.as_deref().and_then(remembered) {
         return Ok(known);
     }
-    let mut hasher = Xxh3::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = file.read(&mut buffer).map_err(|e| failed(&e))?;
-        if count == 0 {
-            break;
-        }
-        hasher.update(&buffer[..count]);
-    }
-    let hash = hasher.digest128();
+    let hash = hashing::of_reader(&mut file).map_err(|e| failed(&e))?;
     if let Some(entry) = entry
         && is_settled(&file, &before)
     {
