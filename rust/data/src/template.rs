@@ -293,7 +293,7 @@ impl Template {
         }
     }
 
-    /// Whether a render holds nothing that Python's `repr` may write otherwise. Rows without characters that it might
+    /// Whether a render holds nothing that Python's `repr` may write otherwise. Texts without characters that it might
     /// are not rendered again.
     fn is_plain(
         &self,
@@ -304,6 +304,9 @@ impl Template {
         marked: bool,
         text: &str,
     ) -> bool {
+        if !printable::holds_doubtful(text) {
+            return true;
+        }
         let changed = [messages, &given.tools, &given.documents].map(printable::replaced);
         let variables: Vec<Option<Value>> =
             given.variables.iter().map(|(_, value)| printable::replaced(value)).collect();

@@ -23,8 +23,9 @@ fn is_doubtful(c: char) -> bool {
 }
 
 /// Whether a text holds such characters.
-fn holds_doubtful(text: &str) -> bool {
-    !text.is_ascii() && text.chars().any(is_doubtful)
+pub(super) fn holds_doubtful(text: &str) -> bool {
+    // The first bytes of characters between ASCII and the marks; most texts have none.
+    text.bytes().any(|byte| (0xc2..0xf4).contains(&byte)) && text.chars().any(is_doubtful)
 }
 
 fn replaced_text(text: &str) -> String {
