@@ -10,7 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError, DataError
-from alignite.objectives.ranking import check_choice
+from alignite.objectives.pieces import check_choice
 from alignite.types import SftBatch
 
 FORMS = ("p", "n", "pn", "np")

@@ -12,8 +12,8 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import UsageError
-from alignite.objectives.pieces import reply_lengths, reply_sums
-from alignite.objectives.ranking import POLICY, WithoutState, as_tensor, best_shares
+from alignite.objectives.pieces import WithoutState, as_tensor, reply_lengths, reply_sums
+from alignite.objectives.ranking import POLICY, best_shares
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignite.errors import ConfigError
-from alignite.objectives.pieces import ReplyPairs, pair_count, pair_metrics, reply_lengths
-from alignite.objectives.ranking import WithoutState, as_tensor, paired_best
+from alignite.objectives.pieces import ReplyPairs, WithoutState, as_tensor, pair_count, pair_metrics, reply_lengths
+from alignite.objectives.ranking import paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -76,4 +76,4 @@ class CPOObjective(WithoutState):
             "nll": Term(-(pairs.sums * as_tensor(paired_best(batch), pairs.sums)).sum(), counts["nll"], self.cpo_alpha),
         }
         rewards = pairs.means if self.loss_type == "ipo" else pairs.sums
-        return LossOutput(terms, pair_metrics(pairs, self.beta * rewards, columns, batch))
+        return LossOutput(terms, pair_metrics(self.beta * rewards, pairs.pairs, columns, batch))

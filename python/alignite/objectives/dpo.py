@@ -17,14 +17,15 @@ from alignite.objectives.pair_losses import (
 )
 from alignite.objectives.pieces import (
     ReplyPairs,
+    WithoutState,
+    as_tensor,
     pair_count,
     pair_metrics,
     positive_lengths,
-    preference_pairs,
     reply_lengths,
     reply_sums,
 )
-from alignite.objectives.ranking import WithoutState, as_tensor, paired_best
+from alignite.objectives.ranking import paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -112,16 +113,16 @@ class DPOObjective(WithoutState):
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
         """A term a loss; metrics by the names in docs/methods/dpo.md."""
-        import torch
 
         pairs = ReplyPairs.of(columns["policy.logp"], batch)
-        policy, chosen, rejected = pairs.sums, pairs.chosen, pairs.rejected
+        policy = pairs.sums
+        chosen, rejected = as_tensor(pairs.pairs.chosen, policy), as_tensor(pairs.pairs.rejected, policy)
         # Differences before sums: of two sums over a long reply float32 keeps too few digits.
         logp = columns["policy.logp"]
         ratio = policy if self.reference_free else reply_sums(logp - columns["reference.logp"], batch)
         score = f_prime(ratio, self.f_divergence_type, self.f_alpha_divergence_coef)
         lengths = positive_lengths(batch, policy)
-        margin, p = (torch.from_numpy(column).to(policy) for column in preference_pairs(batch).labels(batch))
+        margin, p = (as_tensor(column, policy) for column in pairs.pairs.labels(batch))
         values = PairValues(
             ratio[chosen],
             ratio[rejected],
@@ -140,7 +141,7 @@ class DPOObjective(WithoutState):
                 terms[name] = Term(-(policy * as_tensor(paired_best(batch), policy)).sum(), counts[name], weight)
             else:
                 terms[name] = Term((PAIR_LOSSES[name](values, options) * pairs.shares).sum(), counts[name], weight)
-        return LossOutput(terms, pair_metrics(pairs, self.beta * ratio, columns, batch))
+        return LossOutput(terms, pair_metrics(self.beta * ratio, pairs.pairs, columns, batch))
 
     def _sft_count(self, batch: FeedbackBatch) -> float:
         return float((reply_lengths(batch).double().cpu().numpy() * paired_best(batch)).sum())

@@ -10,8 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError, DataError
-from alignite.objectives.pieces import preference_pairs
-from alignite.objectives.ranking import WithoutState, as_tensor
+from alignite.objectives.pieces import WithoutState, as_tensor, preference_pairs
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, ReplyRole, Term
 
 if TYPE_CHECKING:

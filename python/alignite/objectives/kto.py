@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from alignite.errors import ConfigError, UsageError
-from alignite.objectives.pieces import reply_sums
-from alignite.objectives.ranking import WithoutState
+from alignite.objectives.pieces import WithoutState, reply_sums
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignite.errors import ConfigError
-from alignite.objectives.pieces import ReplyPairs, pair_count, pair_metrics
-from alignite.objectives.ranking import WithoutState, as_tensor, paired_best
+from alignite.objectives.pieces import ReplyPairs, WithoutState, as_tensor, pair_count, pair_metrics
+from alignite.objectives.ranking import paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class ORPOObjective(WithoutState):
             "nll": Term(-(pairs.means * as_tensor(paired_best(batch), pairs.means)).sum(), records),
             "odds_ratio": Term(-(logsigmoid(ratio) * pairs.shares).sum(), records, self.beta),
         }
-        metrics = pair_metrics(pairs, self.beta * pairs.means, columns, batch)
-        count = float(len(pairs.chosen))
+        metrics = pair_metrics(self.beta * pairs.means, pairs.pairs, columns, batch)
+        count = float(len(pairs.pairs))
         metrics["log_odds_ratio"] = (float(logsigmoid(ratio).detach().sum()), count)
         metrics["log_odds_chosen"] = (float(ratio.detach().sum()), count)
         return LossOutput(terms, metrics)

@@ -1,4 +1,4 @@
-"""What objectives over replies share: sums over a reply's tokens, pairs of a record, and the metrics of pairs."""
+"""What objectives share: options, sums over a reply's tokens, pairs of a record, and the metrics of pairs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alignite.errors import ConfigError
 from alignite.types import IGNORE, FeedbackBatch, ReplyRole
 
 if TYPE_CHECKING:
@@ -15,6 +16,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from alignite.types import Objective
+
+
+class WithoutState:
+    """An objective with nothing to keep in a checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        return
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is not among the choices of an option."""
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}", fix=f"it is one of {', '.join(choices)}")
+
+
+def as_tensor(values: NDArray[Any], like: Tensor) -> Tensor:
+    """A numpy array on the device of ``like``: int64 stays so, anything else takes its dtype."""
+    import torch
+
+    kept = torch.int64 if values.dtype == np.int64 else like.dtype
+    return torch.as_tensor(values, dtype=kept, device=like.device)
 
 
 def reply_sums(values: Tensor, batch: FeedbackBatch) -> Tensor:
@@ -101,60 +126,65 @@ def pair_count(batch: FeedbackBatch) -> float:
     return float(len(np.unique(preference_pairs(batch).records)))
 
 
+def gaps(values: Tensor, pairs: Pairs) -> Tensor:
+    """The better reply's value less the worse one's, (pairs,)."""
+    return values[as_tensor(pairs.chosen, values)] - values[as_tensor(pairs.rejected, values)]
+
+
 @dataclass(frozen=True)
 class ReplyPairs:
     """What losses over pairs start from.
 
     Args:
+        pairs: of the batch. ``shares``: (pairs,), what each counts; a record's sum to 1.
         sums: the log-probability of each reply, (replies,), with a graph. ``means``: the same a scored token.
-        chosen, rejected: int64 (pairs,), replies. ``shares``: (pairs,), what each pair counts; a record's sum to 1.
     """
 
+    pairs: Pairs
+    shares: Tensor
     sums: Tensor
     means: Tensor
-    chosen: Tensor
-    rejected: Tensor
-    shares: Tensor
 
     @classmethod
     def of(cls, logp: Tensor, batch: FeedbackBatch) -> ReplyPairs:
         """From ``policy.logp``, (scored,)."""
-        import torch
-
         pairs = preference_pairs(batch)
         sums = reply_sums(logp, batch)
-        chosen, rejected = (torch.from_numpy(side).to(logp.device) for side in (pairs.chosen, pairs.rejected))
-        means = sums / positive_lengths(batch, sums)
-        return cls(sums, means, chosen, rejected, torch.from_numpy(pair_shares(pairs)).to(sums))
+        return cls(pairs, as_tensor(pair_shares(pairs), sums), sums, sums / positive_lengths(batch, sums))
 
     def difference(self, values: Tensor) -> Tensor:
         """Of (replies,) values, the chosen reply's less the rejected one's, (pairs,)."""
-        return values[self.chosen] - values[self.rejected]
+        return gaps(values, self.pairs)
 
 
 def pair_metrics(
-    pairs: ReplyPairs, rewards: Tensor, columns: Mapping[str, Tensor], batch: FeedbackBatch
+    rewards: Tensor, pairs: Pairs, columns: Mapping[str, Tensor], batch: FeedbackBatch
 ) -> dict[str, tuple[float, float]]:
-    """``rewards/*``, ``logps/*``, ``logits/*`` and ``entropy`` by TRL's names, each (sum, count).
+    """Metrics of pairs by TRL's names, each (sum, count).
 
-    Args:
-        rewards: (replies,), what the objective takes for a reward.
-        columns: with ``policy.mean_logit`` and ``policy.entropy``.
+    ``rewards/chosen``, ``rewards/rejected``, ``rewards/margins`` and ``rewards/accuracies`` (equal is wrong) are of
+    ``rewards``, (replies,), by which the method ranks; ``logps/chosen`` and ``logps/rejected`` (nats) of whole replies,
+    ``logits/chosen`` and ``logits/rejected`` of their tokens where ``policy.mean_logit`` is among the columns, all over
+    strict pairs; ``entropy`` (nats) is over scored tokens.
     """
     import torch
 
-    rewards, policy, count = rewards.detach(), pairs.sums.detach(), float(len(pairs.chosen))
-    margins = pairs.difference(rewards)
+    logps = reply_sums(columns["policy.logp"], batch).detach().double()
+    rewards = rewards.detach().double()
+    count, margins = float(len(pairs)), gaps(rewards, pairs)
     found = {
         "rewards/margins": (float(margins.sum()), count),
         "rewards/accuracies": (float((margins > 0).sum()), count),
-        "entropy": (float(columns["policy.entropy"].sum()), float(len(batch.reply_of))),
+        "entropy": (float(columns["policy.entropy"].sum()), float(columns["policy.entropy"].numel())),
     }
-    for name, side in (("chosen", pairs.chosen), ("rejected", pairs.rejected)):
-        tokens = torch.isin(batch.reply_of, side)
+    logits = columns.get("policy.mean_logit")
+    for name, replies in (("chosen", pairs.chosen), ("rejected", pairs.rejected)):
+        side = as_tensor(replies, rewards)
         found[f"rewards/{name}"] = (float(rewards[side].sum()), count)
-        found[f"logps/{name}"] = (float(policy[side].sum()), count)
-        found[f"logits/{name}"] = (float(columns["policy.mean_logit"][tokens].sum()), float(tokens.sum()))
+        found[f"logps/{name}"] = (float(logps[side].sum()), count)
+        if logits is not None:
+            tokens = torch.isin(batch.reply_of, side)
+            found[f"logits/{name}"] = (float(logits[tokens].sum()), float(tokens.sum()))
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from alignite.errors import ModelError, NumericsError, UsageError
-from alignite.objectives.ranking import WithoutState
+from alignite.objectives.pieces import WithoutState
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:

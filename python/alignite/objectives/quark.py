@@ -10,7 +10,8 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import UsageError
-from alignite.objectives.ranking import POLICY, REFERENCE, WithoutState
+from alignite.objectives.pieces import WithoutState
+from alignite.objectives.ranking import POLICY, REFERENCE
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, SftBatch, Term
 
 if TYPE_CHECKING:

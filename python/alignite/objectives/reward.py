@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignite.errors import DataError, NumericsError, UsageError
-from alignite.objectives.pieces import Pairs, pair_count, pair_shares, preference_pairs
-from alignite.objectives.ranking import WithoutState
+from alignite.objectives.pieces import Pairs, WithoutState, pair_count, pair_shares, preference_pairs
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, ReplyRole, Term
 
 if TYPE_CHECKING:

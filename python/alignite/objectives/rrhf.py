@@ -10,16 +10,17 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError
-from alignite.objectives.pieces import positive_lengths, preference_pairs, reply_sums
-from alignite.objectives.ranking import (
-    POLICY,
+from alignite.objectives.pieces import (
     WithoutState,
     as_tensor,
-    best_shares,
     check_choice,
     gaps,
-    ranking_metrics,
+    pair_metrics,
+    positive_lengths,
+    preference_pairs,
+    reply_sums,
 )
+from alignite.objectives.ranking import POLICY, best_shares
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class RRHFObjective(WithoutState):
         return {"rank": float(batch.num_records), "sft": float(batch.num_records)}
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
-        """Terms ``rank`` and ``sft``; metrics as in :func:`alignite.objectives.ranking.ranking_metrics`."""
+        """Terms ``rank`` and ``sft``; metrics as in :func:`alignite.objectives.pieces.pair_metrics`."""
         sums = reply_sums(columns["policy.logp"], batch)
         lengths = self._lengths(batch, sums)
         scores = sums / lengths**self.length_penalty
@@ -88,7 +89,7 @@ class RRHFObjective(WithoutState):
             "rank": Term((-gaps(scores, pairs)).relu().sum(), counts["rank"], self.rrhf_weight),
             "sft": Term(-(best * as_tensor(best_shares(batch), sums)).sum(), counts["sft"]),
         }
-        return LossOutput(terms, ranking_metrics(scores, pairs, columns, batch))
+        return LossOutput(terms, pair_metrics(scores, pairs, columns, batch))
 
     def _lengths(self, batch: FeedbackBatch, like: Tensor) -> Tensor:
         """What each reply's sum is divided by, (replies,)."""

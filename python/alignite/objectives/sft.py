@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from alignite.objectives.ranking import WithoutState
+from alignite.objectives.pieces import WithoutState
 from alignite.types import IGNORE, LossOutput, SftBatch, Term
 
 if TYPE_CHECKING:

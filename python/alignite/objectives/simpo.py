@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignite.errors import ConfigError
-from alignite.objectives.pieces import ReplyPairs, pair_count, pair_metrics
-from alignite.objectives.ranking import WithoutState
+from alignite.objectives.pieces import ReplyPairs, WithoutState, pair_count, pair_metrics
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -54,4 +53,4 @@ class SimPOObjective(WithoutState):
         pairs = ReplyPairs.of(columns["policy.logp"], batch)
         z = self.beta * pairs.difference(pairs.means) - self.simpo_gamma
         term = Term(-(logsigmoid(z) * pairs.shares).sum(), pair_count(batch))
-        return LossOutput({"simpo": term}, pair_metrics(pairs, self.beta * pairs.means, columns, batch))
+        return LossOutput({"simpo": term}, pair_metrics(self.beta * pairs.means, pairs.pairs, columns, batch))

@@ -10,18 +10,17 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import UsageError
-from alignite.objectives.pieces import Pairs, preference_pairs, reply_sums
-from alignite.objectives.ranking import (
-    POLICY,
-    REFERENCE,
+from alignite.objectives.pieces import (
+    Pairs,
     WithoutState,
     as_tensor,
-    best_shares,
     check_choice,
     gaps,
-    ranking_metrics,
-    ratings,
+    pair_metrics,
+    preference_pairs,
+    reply_sums,
 )
+from alignite.objectives.ranking import POLICY, REFERENCE, best_shares, ratings
 from alignite.types import FeedbackBatch, LossOutput, ReplyRole, Term
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class SLiCObjective(WithoutState):
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
         """Terms ``calibration`` and ``ce`` or ``kl``; metrics as in
-        :func:`alignite.objectives.ranking.ranking_metrics`."""
+        :func:`alignite.objectives.pieces.pair_metrics`."""
         logp = columns["policy.logp"]
         sums = reply_sums(logp, batch)
         pairs = preference_pairs(batch)
@@ -98,7 +97,7 @@ class SLiCObjective(WithoutState):
             "calibration": Term(calibration, counts["calibration"]),
             self.reg: Term(regulariser, counts[self.reg], self.lam),
         }
-        return LossOutput(terms, ranking_metrics(sums, pairs, columns, batch))
+        return LossOutput(terms, pair_metrics(sums, pairs, columns, batch))
 
     def _hinge(self, sums: Tensor, pairs: Pairs, batch: FeedbackBatch) -> Tensor:
         margins, shares = np.full(len(pairs), self.delta), np.ones(len(pairs))

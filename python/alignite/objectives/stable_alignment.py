@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignite.config.options import check_bound
-from alignite.objectives.pieces import positive_lengths, preference_pairs, reply_sums
-from alignite.objectives.ranking import (
-    POLICY,
+from alignite.objectives.pieces import (
     WithoutState,
     as_tensor,
-    best_shares,
-    ranking_metrics,
-    ratings,
+    pair_metrics,
+    positive_lengths,
+    preference_pairs,
+    reply_sums,
 )
+from alignite.objectives.ranking import POLICY, best_shares, ratings
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class StableAlignmentObjective(WithoutState):
         return {"best": float(batch.num_records), "contrast": float(batch.num_records)}
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
-        """Terms ``best`` and ``contrast``; metrics as in :func:`alignite.objectives.ranking.ranking_metrics`, of
+        """Terms ``best`` and ``contrast``; metrics as in :func:`alignite.objectives.pieces.pair_metrics`, of
         the replies' mean log-probabilities."""
         sums = reply_sums(columns["policy.logp"], batch)
         means = sums / positive_lengths(batch, sums)
@@ -84,7 +84,7 @@ class StableAlignmentObjective(WithoutState):
                 contrast = contrast + (gaps.max() if self.max_flow else gaps.mean()).relu() * float(shares[one])
         counts = self.counts(batch)
         terms = {"best": Term(best, counts["best"]), "contrast": Term(contrast, counts["contrast"], self.ratio)}
-        return LossOutput(terms, ranking_metrics(means, preference_pairs(batch), columns, batch))
+        return LossOutput(terms, pair_metrics(means, preference_pairs(batch), columns, batch))
 
     def margins(self, best: float, others: NDArray[np.float64]) -> NDArray[np.float64]:
         """m_i of replies rated ``others`` beside one that is rated ``best``."""
