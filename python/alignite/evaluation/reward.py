@@ -175,7 +175,7 @@ def pair_accuracy(differences: NDArray[np.float64]) -> Accuracy:
     return Accuracy(pairs, right, int((differences == 0).sum()), right / pairs if pairs else math.nan, low, high)
 
 
-def wilson_interval(right: int, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson_interval(right: float, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """The interval of a share that a normal test at ``z`` does not refuse; 0 to 1 when there is nothing."""
     if total == 0:
         return 0.0, 1.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from alignite.errors import DataError, UsageError
+from alignite.evaluation.reward import wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -43,12 +44,9 @@ def wilson(right: float, count: int, level: float = 0.95) -> Share:
     z = _z(level)
     if count < 1 or not 0 <= right <= count:
         raise DataError(f"{right} of {count} is no share", fix="count at least one")
-    p = right / count
-    middle = p + z * z / (2 * count)
-    reach = z * float(np.sqrt(p * (1 - p) / count + z * z / (4 * count * count)))
-    scale = 1 + z * z / count
-    low = 0.0 if right == 0 else (middle - reach) / scale
-    return Share(p, float(right), count, low, 1.0 if right == count else (middle + reach) / scale)
+    low, high = wilson_interval(right, count, z)
+    # At the ends exactly, whatever rounding says.
+    return Share(right / count, float(right), count, 0.0 if right == 0 else low, 1.0 if right == count else high)
 
 
 def _z(level: float) -> float:

@@ -118,11 +118,12 @@ class RewardObjective(WithoutState):
         scores = _chosen_heads(columns["policy.score"], batch)
         _check_finite(scores, batch)
         pairs = preference_pairs(batch)
+        _, said = pairs.labels(batch)
         device = scores.device
         better, worse = (torch.from_numpy(side).to(device) for side in (pairs.chosen, pairs.rejected))
         shares, probability, margins = (
             torch.from_numpy(values).to(scores)[:, None]
-            for values in (pair_shares(pairs), _probabilities(batch, pairs), self._margins(batch, pairs))
+            for values in (pair_shares(pairs), said, self._margins(batch, pairs))
         )
         first, second = scores[better], scores[worse]
         target = probability * (1 - 2 * self.label_smoothing) + self.label_smoothing
@@ -142,7 +143,7 @@ class RewardObjective(WithoutState):
         if self.lm_coefficient:
             weights = _best_weights(batch)
             terms["lm"] = Term(-(columns["policy.logp"] * weights).sum(), counts["lm"], self.lm_coefficient)
-        return LossOutput(terms, _metrics(scores.detach().mean(1), batch, pairs, _probabilities(batch, pairs)))
+        return LossOutput(terms, _metrics(scores.detach().mean(1), batch, pairs, said))
 
     def _margins(self, batch: FeedbackBatch, pairs: Pairs) -> NDArray[np.float64]:
         given = np.where(batch.roles == ReplyRole.CHOSEN, batch.scores, np.nan)[pairs.chosen]
@@ -188,11 +189,6 @@ def _check_finite(scores: Tensor, batch: FeedbackBatch) -> None:
         )
 
 
-def _probabilities(batch: FeedbackBatch, pairs: Pairs) -> NDArray[np.float64]:
-    given = np.where(batch.roles == ReplyRole.REJECTED, batch.scores, np.nan)[pairs.rejected]
-    return np.where(np.isnan(given), 1.0, given).astype(np.float64)
-
-
 def _plackett_luce(scores: Tensor, batch: FeedbackBatch) -> Tensor:
     """The sum over rankings of the negative log-likelihood of their order, (heads,)."""
     import torch
@@ -222,7 +218,7 @@ def _best_weights(batch: FeedbackBatch) -> Tensor:
 
 
 def _metrics(
-    scores: Tensor, batch: FeedbackBatch, pairs: Pairs, p: NDArray[np.float64]
+    scores: Tensor, batch: FeedbackBatch, pairs: Pairs, p: NDArray[np.float32]
 ) -> dict[str, tuple[float, float]]:
     values = scores.double().cpu().numpy()
     gaps = values[pairs.chosen] - values[pairs.rejected]
