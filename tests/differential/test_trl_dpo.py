@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny_model import make_model
+from trl_peer import result_of
 
 from alignite.config import DPOConfig
 from alignite.models.loading import load_model
@@ -77,24 +75,7 @@ def test_losses_and_metrics_are_trls(tmp_path: Path, monkeypatch: pytest.MonkeyP
         DPOTrainer(tmp_path / "model", None, config, rows, peft_config=lora).train()
         ours[name] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     prepared = tmp_path / "sigmoid" / "prepared"
-    script = Path(__file__).with_name("trl_dpo.py")
-    folders = [str(folder) for folder in (tmp_path / "model", prepared, tmp_path / "adapter")]
-    done = subprocess.run(
-        [sys.executable, str(script), *folders, json.dumps(options)],
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "HF_HUB_OFFLINE": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-        },
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    theirs = json.loads(line.removeprefix("RESULT "))
+    theirs = result_of("trl_dpo.py", tmp_path / "model", prepared, tmp_path / "adapter", json.dumps(options))
     for name, found in ours.items():
         expected = theirs[name]
         assert [line["loss"] for line in found] == pytest.approx(expected["losses"], rel=1e-4, abs=1e-6), name

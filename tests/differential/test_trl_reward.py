@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from trl_peer import result_of
 
 from alignite.config import PrepareConfig
 from alignite.data import ChatTokenizer, PreparedSet, prepare
@@ -73,16 +71,7 @@ def theirs(folder: Path, prepared: PreparedSet) -> dict[str, dict[str, list[floa
         "cut": {"rows": cut, "center": None, "pad": PAD},
     }
     options = json.dumps({name: run | shared for name, run in runs.items()})
-    script = Path(__file__).with_name("trl_reward.py")
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    done = subprocess.run([sys.executable, script, folder, options], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found: dict[str, dict[str, list[float]]] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, dict[str, list[float]]] = result_of("trl_reward.py", folder, options)
     return found
 
 

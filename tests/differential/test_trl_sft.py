@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from tiny_model import make_model
+from trl_peer import result_of
 
 from alignite.config import SFTConfig
 from alignite.models.loading import load_model
@@ -46,23 +44,7 @@ def test_losses_are_trls(tmp_path: Path, kind: str, accumulation: int) -> None:
         apply_adapter(model, lora, seed=config.seed)
         adapter = str(tmp_path / "adapter")
         save_adapter(model, adapter, config=lora)
-    script = Path(__file__).with_name("trl_sft.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "model"), str(run / "prepared"), adapter, json.dumps(shared)],
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "HF_HUB_OFFLINE": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-        },
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
-    theirs = json.loads(line.removeprefix("RESULT "))
+    theirs = result_of("trl_sft.py", tmp_path / "model", run / "prepared", adapter, json.dumps(shared))
     losses = [line["loss"] for line in lines]
     assert len(losses) == 10
     assert losses[-1] < losses[0] - 0.01

@@ -17,6 +17,7 @@ from peft import PeftModel
 from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer
+from trl_peer import QUIET, say
 
 from alignite.data.prepared import PreparedSet
 
@@ -61,13 +62,7 @@ def main() -> None:
                 model=PeftModel.from_pretrained(model, adapter, is_trainable=True),
                 args=DPOConfig(
                     output_dir=output,
-                    use_cpu=True,
-                    bf16=False,
-                    gradient_checkpointing=False,
-                    report_to="none",
-                    logging_steps=1,
-                    save_strategy="no",
-                    disable_tqdm=True,
+                    **QUIET,
                     max_length=None,
                     max_grad_norm=0.0,
                     lr_scheduler_type="constant",
@@ -79,7 +74,7 @@ def main() -> None:
             trainer.train()
         logged = [line for line in trainer.state.log_history if "rewards/margins" in line]
         found[name] = {"losses": trainer.losses, "metrics": logged}
-    print("RESULT " + json.dumps(found))
+    say(found)
 
 
 if __name__ == "__main__":

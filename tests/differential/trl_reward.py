@@ -17,6 +17,7 @@ from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
+from trl_peer import QUIET, say
 
 
 class AsGiven(RewardTrainer):  # type: ignore[misc]
@@ -32,10 +33,7 @@ def run(folder: str, options: dict[str, Any], output: str) -> dict[str, list[flo
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     args = RewardConfig(
         output_dir=output,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
+        **QUIET,
         disable_dropout=True,
         center_rewards_coefficient=options["center"],
     )
@@ -62,7 +60,7 @@ def main() -> None:
     folder, options_json = sys.argv[1:]
     with tempfile.TemporaryDirectory() as output:
         found = {name: run(folder, options, output) for name, options in json.loads(options_json).items()}
-    print(json.dumps(found))
+    say(found)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from peft import PeftModel
 from torch.utils.data import SequentialSampler
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
+from trl_peer import QUIET, say
 
 from alignite.data.prepared import PreparedSet
 
@@ -53,13 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as output:
         args = SFTConfig(
             output_dir=output,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            report_to="none",
-            logging_steps=1,
-            save_strategy="no",
-            disable_tqdm=True,
+            **QUIET,
             loss_type="nll",
             dataset_kwargs={"skip_prepare_dataset": True},
             remove_unused_columns=False,
@@ -73,7 +68,7 @@ def main() -> None:
     shares = np.array(trainer.losses).reshape(-1, size)
     logged = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     norms = [line["grad_norm"] for line in trainer.state.log_history if "grad_norm" in line]
-    print("RESULT " + json.dumps({"losses": shares.sum(axis=1).tolist(), "logged": logged, "norms": norms}))
+    say({"losses": shares.sum(axis=1).tolist(), "logged": logged, "norms": norms})
 
 
 if __name__ == "__main__":
