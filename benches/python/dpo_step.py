@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import importlib.metadata
 import json
 import os
 import random
@@ -26,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sft_step import ALPHA, RANK, RATE, Chosen, model_folder
+from sft_step import ALPHA, RANK, RATE, Chosen, model_folder, peer_options, print_versions, watch
 from sft_step import start as start_child
 
 BETA = 0.1
@@ -205,22 +204,11 @@ def run_trl(content: dict[str, Any], work: Path, size: int, *, matched: bool) ->
     from datasets import Dataset
     from peft import PeftModel
     from torch.utils.data import SequentialSampler
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig, DPOTrainer
 
     losses: list[float] = []
     seconds: list[float] = []
-
-    class Watch(TrainerCallback):
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.begin = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            seconds.append(time.perf_counter() - self.begin)
-
-        def on_log(self, _: Any, __: Any, ___: Any, logs: dict[str, float] | None = None, **____: Any) -> None:
-            if logs and "loss" in logs:
-                losses.append(logs["loss"])
 
     class AsGiven(DPOTrainer):
         """TRL always tokenizes itself; here it takes our ids, in our order."""
@@ -231,29 +219,19 @@ def run_trl(content: dict[str, Any], work: Path, size: int, *, matched: bool) ->
         def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
             return SequentialSampler(self.train_dataset)
 
-    same: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False} if matched else {}
     base = AutoModelForCausalLM.from_pretrained(content["model"], dtype=torch.float32)
     rows = content["rows"]
     trainer = AsGiven(
         model=PeftModel.from_pretrained(base, str(work / "adapter"), is_trainable=True),
         args=DPOConfig(
             output_dir=str(work / f"trl-{matched}"),
-            use_cpu=True,
             beta=BETA,
             per_device_train_batch_size=size,
-            max_steps=len(rows) // size,
-            learning_rate=RATE,
-            lr_scheduler_type="constant",
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            max_length=None,
-            **same,
+            **peer_options(len(rows) // size, matched),
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=AutoTokenizer.from_pretrained(content["model"]),
-        callbacks=[Watch()],
+        callbacks=[watch(losses, seconds)],
     )
     trainer.train()
     return losses, seconds
@@ -275,9 +253,7 @@ def report(results: dict[str, dict[str, Any]], bound: float, shape: str, args: a
     for name, result in results.items():
         ratio = f"{result['median'] / results['trl']['median']:.2f}" if "trl" in results else ""
         print(f"| {CONTESTANTS[name]} | {result['median']:.3f} | {ratio} | {result['peak_gib']:.1f} |")
-    for package in ("torch", "transformers", "peft", "trl"):
-        print(f"{package} {importlib.metadata.version(package)}", end="  ")
-    print()
+    print_versions()
 
 
 if __name__ == "__main__":

@@ -270,16 +270,17 @@ def frozen_step(model: str, work: Path) -> Callable[[list[dict[str, Any]]], floa
     return lambda batch: _unpadded(base.model, base.lm_head, batch, lambda part: part.backward())
 
 
-def run_trl(model: str, work: Path, batches: list[list[dict[str, Any]]], *, matched: bool) -> Any:
-    import torch
-    from datasets import Dataset
-    from peft import PeftModel
-    from torch.utils.data import SequentialSampler
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+def peer_options(steps: int, matched: bool) -> dict[str, Any]:
+    """What a trainer of TRL is told; with ``matched`` it leaves out its bfloat16 and its checkpointing."""
+    same = {"bf16": False, "gradient_checkpointing": False} if matched else {}
+    quiet = {"use_cpu": True, "logging_steps": 1, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    run = {"max_steps": steps, "learning_rate": RATE, "lr_scheduler_type": "constant", "max_length": None}
+    return {**quiet, **run, **same}
 
-    losses: list[float] = []
-    seconds: list[float] = []
+
+def watch(losses: list[float], seconds: list[float]) -> Any:
+    """A callback of transformers that notes the loss and the time of each step."""
+    from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -292,32 +293,42 @@ def run_trl(model: str, work: Path, batches: list[list[dict[str, Any]]], *, matc
             if logs and "loss" in logs:
                 losses.append(logs["loss"])
 
+    return Watch()
+
+
+def print_versions() -> None:
+    for package in ("torch", "transformers", "peft", "trl"):
+        print(f"{package} {importlib.metadata.version(package)}", end="  ")
+    print()
+
+
+def run_trl(model: str, work: Path, batches: list[list[dict[str, Any]]], *, matched: bool) -> Any:
+    import torch
+    from datasets import Dataset
+    from peft import PeftModel
+    from torch.utils.data import SequentialSampler
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    losses: list[float] = []
+    seconds: list[float] = []
+
     class InOrder(SFTTrainer):
         def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
             return SequentialSampler(self.train_dataset)
 
-    same: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False} if matched else {}
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     trainer = InOrder(
         model=PeftModel.from_pretrained(base, str(work / "adapter"), is_trainable=True),
         args=SFTConfig(
             output_dir=str(work / f"trl-{matched}"),
-            use_cpu=True,
             per_device_train_batch_size=len(batches[0]),
-            max_steps=len(batches),
-            learning_rate=RATE,
-            lr_scheduler_type="constant",
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
-            **same,
+            **peer_options(len(batches), matched),
         ),
         train_dataset=Dataset.from_list([row for batch in batches for row in batch]),
         processing_class=AutoTokenizer.from_pretrained(model),
-        callbacks=[Watch()],
+        callbacks=[watch(losses, seconds)],
     )
     trainer.train()
     return losses, seconds
@@ -367,9 +378,7 @@ def report(results: dict[str, dict[str, Any]], peak: float, body: int, args: arg
         cells += [f"{result['peak_gib']:.1f}"]
         cells += [f"{result['median'] * flops / peak / 1e9:.0%}"]
         print("| " + " | ".join(cells) + " |")
-    for package in ("torch", "transformers", "peft", "trl"):
-        print(f"{package} {importlib.metadata.version(package)}", end="  ")
-    print()
+    print_versions()
 
 
 if __name__ == "__main__":
