@@ -112,11 +112,17 @@ def columns_of_sums(
 
 
 def summed(
-    objective: Objective, batches: Sequence[FeedbackBatch], columns: Sequence[Mapping[str, Tensor]]
+    objective: Objective,
+    batches: Sequence[FeedbackBatch],
+    columns: Sequence[Mapping[str, Tensor]],
+    before: Sequence[Mapping[str, Tensor]] | None = None,
 ) -> tuple[Tensor, dict[str, float], list[LossOutput]]:
-    """The loss, the metrics and the outputs of an update of these micro-batches, as the training loop makes them."""
+    """The loss, the metrics and the outputs of an update of these micro-batches, as the training loop makes them.
+
+    ``before`` is what a pre-pass sees; default: ``columns``, or the partner's.
+    """
     if isinstance(objective, PrepassObjective):
-        wanted = [
+        wanted = before or [
             partner_columns(batch) if batch.partner else {name: value.detach() for name, value in found.items()}
             for batch, found in zip(batches, columns, strict=True)
         ]
@@ -126,7 +132,7 @@ def summed(
     for batch in batches:
         for name, count in objective.counts(batch).items():
             counts[name] = counts.get(name, 0.0) + count
-    outputs = [objective.loss(found, batch) for found, batch in zip(columns, batches, strict=True)]
+    outputs = [objective.loss({**found, **batch.given}, batch) for found, batch in zip(columns, batches, strict=True)]
     loss = torch.zeros((), dtype=torch.float64)
     metrics: dict[str, list[float]] = {}
     for output, batch in zip(outputs, batches, strict=True):

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from feedback_batches import summed
 from torch import Tensor
 
-from alignite.types import IGNORE, NO_PARENT, FeedbackBatch, Objective, PrepassObjective, ReplyRole
+from alignite.types import IGNORE, NO_PARENT, FeedbackBatch, Objective, ReplyRole
 
 
 @dataclass(frozen=True)
@@ -95,30 +96,14 @@ def update(objective: Objective, parts: Sequence[Sequence[Record]]) -> tuple[flo
 
     This is what the training loop does: the pre-pass, the counts over the whole update, then the terms.
     """
-    batches = [batch_of(part) for part in parts]
     columns = [columns_of(part) for part in parts]
-    if isinstance(objective, PrepassObjective):
-        known = [{name: column.detach() for name, column in found.items()} for found in columns]
-        found = objective.prepass(known, batches, lambda numbers: numbers)
-        batches = [batch.with_given(more) for batch, more in zip(batches, found, strict=True)]
-        columns = [{**old, **more} for old, more in zip(columns, found, strict=True)]
-    counts: dict[str, float] = {}
-    for batch in batches:
-        for name, count in objective.counts(batch).items():
-            counts[name] = counts.get(name, 0.0) + count
-    total = 0.0
+    loss, _, _ = summed(objective, [batch_of(part) for part in parts], columns)
+    loss.backward()  # type: ignore[no-untyped-call]
     gradient: list[float] = []
-    for batch, mine in zip(batches, columns, strict=True):
-        terms = objective.loss(mine, batch).terms
-        assert objective.counts(batch) == {name: term.count for name, term in terms.items()}
-        loss = torch.zeros((), dtype=torch.float64)
-        for name, term in terms.items():
-            loss = loss + term.sum * term.weight / max(counts[name], 1.0)
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
+    for mine in columns:
         logp = mine["policy.logp"]
         gradient += [0.0] * logp.numel() if logp.grad is None else logp.grad.tolist()
-    return total, gradient
+    return float(loss.detach()), gradient
 
 
 def value(objective: Objective, records: Sequence[Record]) -> float:

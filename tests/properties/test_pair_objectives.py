@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from feedback_batches import summed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reward_batches import feedback_batch
@@ -57,22 +58,11 @@ def columns_of(draw: np.random.Generator, batch: FeedbackBatch) -> dict[str, Ten
 
 def value(objective: Any, parts: list[tuple[dict[str, Tensor], FeedbackBatch]]) -> tuple[float, list[Tensor]]:
     """The loss of an update as the loop computes it, and the gradient of each part's log-probabilities."""
-    if hasattr(objective, "prepass"):
-        found = objective.prepass([c for c, _ in parts], [replace(b, partner=b) for _, b in parts], lambda sums: sums)
-        parts = [(c | dict(more), b.with_given(more)) for (c, b), more in zip(parts, found, strict=True)]
-    counts: dict[str, float] = {}
-    for _, batch in parts:
-        for name, count in objective.counts(batch).items():
-            counts[name] = counts.get(name, 0.0) + count
-    loss, gradients = 0.0, []
-    for columns, batch in parts:
-        logp = columns["policy.logp"].clone().requires_grad_()
-        output = objective.loss(columns | {"policy.logp": logp}, batch)
-        part = sum(term.sum * term.weight / max(counts[name], 1.0) for name, term in output.terms.items())
-        loss += float(part.detach())
-        (gradient,) = torch.autograd.grad(part, logp)
-        gradients.append(gradient)
-    return loss, gradients
+    logps = [columns["policy.logp"].clone().requires_grad_() for columns, _ in parts]
+    columns = [given | {"policy.logp": logp} for (given, _), logp in zip(parts, logps, strict=True)]
+    batches = [replace(batch, partner=batch) for _, batch in parts]
+    loss, _, _ = summed(objective, batches, columns, [given for given, _ in parts])
+    return float(loss.detach()), list(torch.autograd.grad(loss, logps))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
