@@ -29,8 +29,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Record:
+    """Replies, and the prompt's tokens or how many it has."""
+
     replies: tuple[Reply, ...] = ()
-    prompt: int = 4
+    prompt: int | tuple[int, ...] = 4
 
 
 def pair(chosen: int = 3, rejected: int = 4, margin: float = NAN, p: float = NAN, prompt: int = 4) -> Record:
@@ -56,11 +58,12 @@ def make_batch(records: Sequence[Record], seed: int = 0, partner: FeedbackBatch 
     reply_of: list[int] = []
     for number, record in enumerate(records):
         parent = len(segments)
-        segments.append((len(ids), record.prompt, NO_PARENT))
-        ids += rng.integers(3, 40, record.prompt).tolist()
-        labels += [IGNORE] * record.prompt
-        weights += [1.0] * record.prompt
-        positions += range(record.prompt)
+        prompt = rng.integers(3, 40, record.prompt).tolist() if isinstance(record.prompt, int) else record.prompt
+        segments.append((len(ids), len(prompt), NO_PARENT))
+        ids += prompt
+        labels += [IGNORE] * len(prompt)
+        weights += [1.0] * len(prompt)
+        positions += range(len(prompt))
         for reply in record.replies:
             tokens = list(reply.ids) or rng.integers(3, 40, reply.length).tolist()
             reply_of += [len(about)] * len(tokens)
@@ -69,7 +72,7 @@ def make_batch(records: Sequence[Record], seed: int = 0, partner: FeedbackBatch 
             ids += tokens
             labels += tokens
             weights += reply.weights or [1.0] * len(tokens)
-            positions += range(record.prompt, record.prompt + len(tokens))
+            positions += range(len(prompt), len(prompt) + len(tokens))
     weighted = any(reply.weights for record in records for reply in record.replies)
     columns = list(zip(*about, strict=True)) or [(), (), (), ()]
     return FeedbackBatch(

@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+import feedback_batches
 import torch
-from feedback_batches import summed
 from torch import Tensor
 
-from alignite.types import IGNORE, NO_PARENT, FeedbackBatch, Objective, ReplyRole
+from alignite.types import FeedbackBatch, Objective, ReplyRole
 
 
 @dataclass(frozen=True)
@@ -46,37 +45,10 @@ def reply(total: float, length: int = 1, score: float = math.nan) -> Reply:
 
 def batch_of(records: Sequence[Record], prompts: Sequence[Sequence[int]] | None = None) -> FeedbackBatch:
     """The records as the loop's source lays them out: a prompt, 3 tokens by default, then what continues it."""
+    as_made = [tuple(feedback_batches.Reply(role=r.role, score=r.score, ids=r.tokens) for r in one) for one in records]
     prompts = prompts or [(1, 2, 3)] * len(records)
-    ids: list[int] = []
-    labels: list[int] = []
-    positions: list[int] = []
-    segments: list[tuple[int, int, int]] = []
-    replies: list[int] = []
-    for prompt, record in zip(prompts, records, strict=True):
-        parent = len(segments)
-        segments.append((len(ids), len(prompt), NO_PARENT))
-        ids += prompt
-        labels += [IGNORE] * len(prompt)
-        positions += range(len(prompt))
-        for one in record:
-            replies.append(len(segments))
-            segments.append((len(ids), len(one.tokens), parent))
-            ids += one.tokens
-            labels += one.tokens
-            positions += range(len(prompt), len(prompt) + len(one.tokens))
-    flat = [one for record in records for one in record]
-    return FeedbackBatch(
-        input_ids=torch.tensor(ids),
-        labels=torch.tensor(labels),
-        position_ids=torch.tensor(positions),
-        segments=np.array(segments, np.int64).reshape(-1, 3),
-        replies=np.array(replies, np.int64),
-        records=np.array([n for n, record in enumerate(records) for _ in record], np.int64),
-        roles=np.array([one.role for one in flat], np.int64),
-        scores=np.array([one.score for one in flat], np.float32),
-        reply_of=torch.tensor([n for n, one in enumerate(flat) for _ in one.tokens], dtype=torch.int64),
-        num_records=len(records),
-    )
+    made = [feedback_batches.Record(one, tuple(prompt)) for one, prompt in zip(as_made, prompts, strict=True)]
+    return feedback_batches.make_batch(made)
 
 
 def columns_of(records: Sequence[Record]) -> dict[str, Tensor]:
@@ -97,7 +69,7 @@ def update(objective: Objective, parts: Sequence[Sequence[Record]]) -> tuple[flo
     This is what the training loop does: the pre-pass, the counts over the whole update, then the terms.
     """
     columns = [columns_of(part) for part in parts]
-    loss, _, _ = summed(objective, [batch_of(part) for part in parts], columns)
+    loss, _, _ = feedback_batches.summed(objective, [batch_of(part) for part in parts], columns)
     loss.backward()  # type: ignore[no-untyped-call]
     gradient: list[float] = []
     for mine in columns:
