@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sft_step import ALPHA, RANK, RATE, Chosen, model_folder, peer_options, print_versions, watch
+from sft_step import ALPHA, RANK, RATE, Chosen, model_folder, peer_options, print_versions, run_loop, watch
 from sft_step import start as start_child
 
 BETA = 0.1
@@ -156,10 +156,8 @@ def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[f
     from alignite.data.prepared import PreparedSet
     from alignite.models.loading import load_model
     from alignite.objectives.dpo import DPOObjective
-    from alignite.peft import adapter_parameters, load_adapter, save_adapter
+    from alignite.peft import load_adapter
     from alignite.trainers.reference import adapter_off
-    from alignite.training.loop import Loop, Weights
-    from alignite.training.optim import Optimizer
     from alignite.training.source import CPU_MICRO_BATCH_TOKENS, PackedSource
 
     policy = load_model(content["model"])
@@ -177,25 +175,16 @@ def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[f
         def after_update(self, metrics: Any) -> None:
             seconds.append(time.perf_counter() - self.begin)
 
-    loop = Loop(
-        models={"policy": policy, "reference": adapter_off(policy)},
-        objective=DPOObjective(beta=BETA),
-        source=Source(
-            rows,  # type: ignore[arg-type]
-            batch_size=size,
-            max_tokens=CPU_MICRO_BATCH_TOKENS,
-            shuffle=False,
-            max_steps=steps,
-            make_batch=lambda windows, _: rows.feedback_batch(windows),
-        ),
-        optimizer=Optimizer(adapter_parameters(policy), config),
-        config=config,
-        weights=Weights(save=lambda folder: save_adapter(policy, folder), load=lambda _: None),
-        run_dir=work / "run",
+    source = Source(
+        rows,  # type: ignore[arg-type]
+        batch_size=size,
+        max_tokens=CPU_MICRO_BATCH_TOKENS,
+        shuffle=False,
+        max_steps=steps,
+        make_batch=lambda windows, _: rows.feedback_batch(windows),
     )
-    (work / "run").mkdir(exist_ok=True)
-    loop.run()
-    lines = [json.loads(line) for line in (work / "run" / "metrics.jsonl").read_text().splitlines()]
+    models = {"policy": policy, "reference": adapter_off(policy)}
+    lines = run_loop(models, DPOObjective(beta=BETA), source, config, work)
     return [line["loss"] for line in lines], seconds
 
 

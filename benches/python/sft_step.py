@@ -185,6 +185,26 @@ class Chosen:
         return self.prepared.batch(self.windows[indices])
 
 
+def run_loop(models: dict[str, Any], objective: Any, source: Any, config: Any, work: Path) -> list[dict[str, Any]]:
+    """The house's own loop over an adapter; gives the lines of metrics."""
+    from alignite.peft import adapter_parameters, save_adapter
+    from alignite.training.loop import Loop, Weights
+    from alignite.training.optim import Optimizer
+
+    policy = models["policy"]
+    (work / "run").mkdir(exist_ok=True)
+    Loop(
+        models=models,
+        objective=objective,
+        source=source,
+        optimizer=Optimizer(adapter_parameters(policy), config),
+        config=config,
+        weights=Weights(save=lambda folder: save_adapter(policy, folder), load=lambda _: None),
+        run_dir=work / "run",
+    ).run()
+    return [json.loads(line) for line in (work / "run" / "metrics.jsonl").read_text().splitlines()]
+
+
 def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[float], list[float]]:
     """The house's own loop over the prepared windows, as SFTTrainer sets it up."""
     import numpy as np
@@ -193,9 +213,7 @@ def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[f
     from alignite.data.prepared import PreparedSet
     from alignite.models.loading import load_model
     from alignite.objectives import SFTObjective
-    from alignite.peft import adapter_parameters, load_adapter, save_adapter
-    from alignite.training.loop import Loop, Weights
-    from alignite.training.optim import Optimizer
+    from alignite.peft import load_adapter
     from alignite.training.source import CPU_MICRO_BATCH_TOKENS, PackedSource
 
     policy = load_model(content["model"])
@@ -203,18 +221,8 @@ def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[f
     rows = Chosen(PreparedSet(work / "prepared"), np.array(content["windows"]))
     steps = len(rows) // size
     config = SFTConfig(learning_rate=RATE, lr_scheduler_type="constant", max_steps=steps, save_steps=0)
-    loop = Loop(
-        models={"policy": policy},
-        objective=SFTObjective(),
-        source=PackedSource(rows, batch_size=size, max_tokens=CPU_MICRO_BATCH_TOKENS, shuffle=False, max_steps=steps),  # type: ignore[arg-type]
-        optimizer=Optimizer(adapter_parameters(policy), config),
-        config=config,
-        weights=Weights(save=lambda folder: save_adapter(policy, folder), load=lambda _: None),
-        run_dir=work / "run",
-    )
-    (work / "run").mkdir(exist_ok=True)
-    loop.run()
-    lines = [json.loads(line) for line in (work / "run" / "metrics.jsonl").read_text().splitlines()]
+    source = PackedSource(rows, batch_size=size, max_tokens=CPU_MICRO_BATCH_TOKENS, shuffle=False, max_steps=steps)  # type: ignore[arg-type]
+    lines = run_loop({"policy": policy}, SFTObjective(), source, config, work)
     tokens = np.diff([0, *(line["num_tokens"] for line in lines)])
     return [line["loss"] for line in lines], [
         float(count) / line["tokens_per_second"] for count, line in zip(tokens, lines, strict=True)
