@@ -24,6 +24,7 @@ from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
 from alignite.trainers.reference import ReferenceLogProbs, adapter_off, freeze, frozen_copy, mix_into
 from alignite.training import distributed
+from alignite.training.loop import Loop
 from alignite.training.source import PackedSource
 from alignite.types import Callback, Objective, PrepassObjective, Role
 
@@ -111,7 +112,12 @@ class PreferenceTrainer(Trainer):
         if isinstance(given, str | Path) and isinstance(config, ReferenceOptions):
             config.ref_model = str(given)  # what a resumed run is compared with
         self._given_reference = given
+        # Numbers that are computed before training need no second copy of the policy: it is its own reference then.
+        # Partners are not in the file: a pre-pass over them still asks the model.
+        self._precomputes = self._options.precompute_ref_log_probs
+        self._keeps_reference = self._needs_reference and (self._partnered or not self._precomputes)
         self._reference: nn.Module | Role | None = None
+        self._begun = False
         self._computed: dict[str, ReferenceLogProbs] = {}
         self._updates = 0
 
@@ -120,9 +126,15 @@ class PreferenceTrainer(Trainer):
         model = super()._load(device)
         if fresh and self.args.disable_dropout:  # type: ignore[attr-defined]
             disable_dropout(model)
-        if self._needs_reference and self._reference is None:
+        if self._keeps_reference and self._reference is None:
             self._reference = self._load_reference(model)
         return model
+
+    def _loop(self, model: nn.Module, train: PreparedSet, held_out: PreparedSet | None, config: dict[str, Any]) -> Loop:
+        if self._precomputes:
+            self._compute(model, *(data for data in (train, held_out) if data is not None))
+        self._begun = True
+        return super()._loop(model, train, held_out, config)
 
     def _load_reference(self, policy: nn.Module) -> nn.Module | Role:
         given = self._given_reference
@@ -146,24 +158,37 @@ class PreferenceTrainer(Trainer):
         return reference
 
     def roles(self, model: nn.Module, data: PreparedSet) -> dict[str, nn.Module | Role]:
+        if self._precomputes:
+            self._compute(model, data)
         roles: dict[str, nn.Module | Role] = {"policy": model}
-        if self._reference is None:
-            return roles
-        if not self._options.precompute_ref_log_probs:
-            return roles | {"reference": self._reference}
-        if data.fingerprint not in self._computed:
+        return roles | {"reference": self._reference} if self._reference is not None else roles
+
+    def _compute(self, model: nn.Module, *sets: PreparedSet) -> None:
+        """The reference's numbers for these sets, where they are not known yet."""
+        missing = [data for data in sets if data.fingerprint not in self._computed]
+        if not missing:
+            return
+        reference = self._reference
+        if reference is None and (self._given_reference is not None or self.peft_config is not None):
+            reference = self._load_reference(model)
+        elif reference is None and not self._begun:
+            reference = model
+        elif reference is None:
+            raise UsageError(
+                "the reference's log-probabilities of this data were not computed before training",
+                why="the policy was its own reference, and it is another model now",
+                fix="give the data as eval_dataset when training, or give a ref_model",
+            )
+        for data in missing:
             if distributed.rank() == 0:
-                self._compute(data)
+                self._computed[data.fingerprint] = self._log_probs(reference, data)
             distributed.barrier()
             if distributed.rank() != 0:  # the file is there now
-                self._compute(data)
-        # Partners are not in the file: a pre-pass over them still asks the model.
-        return roles | {"reference": self._reference} if self._partnered else roles
+                self._computed[data.fingerprint] = self._log_probs(reference, data)
 
-    def _compute(self, data: PreparedSet) -> None:
-        assert self._reference is not None
-        self._computed[data.fingerprint] = ReferenceLogProbs.compute(
-            self._reference,
+    def _log_probs(self, reference: nn.Module | Role, data: PreparedSet) -> ReferenceLogProbs:
+        return ReferenceLogProbs.compute(
+            reference,
             data,
             data.folder.with_name(f"{data.folder.name}-reference"),
             batch_size=self._options.precompute_ref_batch_size,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from alignite.types import FeedbackBatch
 
 LOGP = "reference.logp"
+_WITHOUT_EFFECT = ("_name_or_path", "architectures", "transformers_version", "use_cache")
+"""Options of a model's config that say nothing about what it computes."""
 
 
 def adapter_off(policy: nn.Module) -> Role:
@@ -147,8 +150,11 @@ def npy_bytes(values: NDArray[np.float32]) -> bytes:
 
 
 def weights_hash(model: nn.Module, salt: str) -> str:
-    """A hash of a model's own weights, adapters left out."""
+    """A hash of a model's own weights, adapters left out, and of the options that it computes with."""
     found = hashlib.blake2b(salt.encode(), digest_size=16)
+    options = cast("Any", model).config.to_dict()
+    kept = {name: value for name, value in options.items() if name not in _WITHOUT_EFFECT}
+    found.update(json.dumps(kept, sort_keys=True, default=str).encode())
     for name, value in sorted(model.state_dict().items()):
         found.update(name.encode())
         found.update(cast("torch.Tensor", value).detach().cpu().contiguous().view(torch.uint8).numpy().data)

@@ -17,6 +17,7 @@ from alignite.models.loading import load_model
 from alignite.models.reward_files import load_reward_model
 from alignite.peft import LoraConfig
 from alignite.trainers.methods import DPOTrainer, KTOTrainer, trainer_of
+from alignite.trainers.reference import weights_hash
 from alignite.trainers.reward import PRMTrainer, RewardTrainer
 
 PAIRS: list[dict[str, Any]] = [
@@ -97,6 +98,34 @@ def test_full_fine_tuning_compares_with_a_copy(tiny_model_folder: Path, tmp_path
     reference: Any = trainer._reference
     assert all(torch.equal(value, before[name]) for name, value in reference.state_dict().items())
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_numbers_computed_once_need_no_copy(tiny_model_folder: Path, tmp_path: Path) -> None:
+    trainers = {}
+    for name, options in {"copy": {}, "numbers": {"precompute_ref_log_probs": True}}.items():
+        config = DPOConfig(output_dir=str(tmp_path / name), **SHARED, **options)
+        trainers[name] = DPOTrainer(tiny_model_folder, None, config, PAIRS, PAIRS[:4])
+        trainers[name].train()
+    copy, numbers = trainers["copy"], trainers["numbers"]
+    assert losses(tmp_path / "numbers") == pytest.approx(losses(tmp_path / "copy"), abs=1e-6)
+    assert copy._reference is not None
+    assert numbers._reference is None
+    # Also of the data that is evaluated later, when the policy is no longer its reference.
+    assert numbers.evaluate()["eval_loss"] == pytest.approx(copy.evaluate()["eval_loss"], abs=1e-6)
+    numbers._eval_dataset = PAIRS[5:]
+    with pytest.raises(AligniteError, match="not computed before training"):
+        numbers.evaluate()
+
+
+def test_numbers_are_of_one_model_alone(tiny_model_folder: Path) -> None:
+    model = load_model(tiny_model_folder)
+    first = weights_hash(model, "data")
+    model.config._name_or_path = "elsewhere"
+    assert weights_hash(model, "data") == first
+    assert weights_hash(model, "other data") != first
+    options = model.config
+    options.rms_norm_eps = options.rms_norm_eps * 2
+    assert weights_hash(model, "data") != first
 
 
 def test_a_reference_that_follows(tiny_model_folder: Path, tmp_path: Path) -> None:
