@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from alignite import config
+from alignite.cli import check
 from alignite.cli.main import COMMANDS
 from alignite.cli.options import parse
 from alignite.config.preference import METHOD_CONFIGS
@@ -43,6 +44,7 @@ CONFIGS = {
     "doctor": config.DoctorConfig,
 }
 COMMAND = re.compile(r"alignite ([a-z][a-z-]*)((?:(?:\\\n)|[^\n`|<])*)")
+CHECKED = re.compile(rf"alignite check (?=(?:{'|'.join(check.COMMANDS)}|preference)\b)")
 EXAMPLE = re.compile(r"^ *(?:until |torchrun .*-m )?alignite ((?:(?:\\\n)|[^\n`|<>;])*)", re.MULTILINE)
 YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SNIPPET = re.compile(r'^--8<-- "(.*)"$', re.MULTILINE)
@@ -50,7 +52,8 @@ SNIPPET = re.compile(r'^--8<-- "(.*)"$', re.MULTILINE)
 
 def faults(path: Path) -> tuple[list[str], int]:
     """What is wrong in a document, and how many links and options were looked at."""
-    text = path.read_text(encoding="utf-8")
+    # `check` before another command takes that one's options.
+    text = CHECKED.sub("alignite ", path.read_text(encoding="utf-8"))
     found, seen = [], 0
     for link in re.findall(r"\]\(([^)#\s]+)", text):
         if "://" not in link:

@@ -19,7 +19,7 @@ from alignite.cli.main import main
 from alignite.errors import CheckpointError, ConfigError, ModelError, ResourceError
 from alignite.models.loading import load_model
 from alignite.peft import apply_adapter, save_adapter
-from alignite.trainers.check import check_sft
+from alignite.trainers.check import check_run
 from alignite.training import checkpoint
 from alignite.training.best import Best
 from alignite.training.lock import run_lock
@@ -183,7 +183,7 @@ def test_check_fails_where_the_run_would_and_goes_on_to_the_disk(
     options = {key: [str(data)] if value == ["ROWS"] else value for key, value in options.items()}
     args = config(tiny_model_folder, tmp_path / "run", data=[str(data)], **options)
     args.validate()
-    report = check_sft(args)
+    report = check_run(SFTTrainer, args)
     assert [found.name for found in report.findings if not found.ok] == [name]
     assert finding(report, "disk").ok
 
@@ -193,9 +193,9 @@ def test_check_sees_changed_data_and_does_not_mind_an_older_checkpoint(tiny_mode
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     SFTTrainer(args=config(tiny_model_folder, run, data=[str(data)], save_steps=2)).train()
     older = config(tiny_model_folder, run, data=[str(data)], max_steps=8, resume=str(run / "checkpoint-2"))
-    assert check_sft(older).errors == []
+    assert check_run(SFTTrainer, older).errors == []
     data.write_text(json.dumps(ROWS[0]) + "\n")
-    report = check_sft(config(tiny_model_folder, run, data=[str(data)], max_steps=8))
+    report = check_run(SFTTrainer, config(tiny_model_folder, run, data=[str(data)], max_steps=8))
     assert "data has changed" in finding(report, "data").text
 
 
@@ -204,9 +204,9 @@ def test_check_sees_that_somebody_writes_to_the_folder(tiny_model_folder: Path, 
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     args = config(tiny_model_folder, run, data=[str(data)])
     with run_lock(run):
-        report = check_sft(args)
+        report = check_run(SFTTrainer, args)
     assert "another process is writing" in finding(report, "resume").text
-    assert check_sft(args).errors == []
+    assert check_run(SFTTrainer, args).errors == []
 
 
 def test_check_leaves_nothing_when_it_is_told_to_stop(tiny_model_folder: Path, tmp_path: Path) -> None:

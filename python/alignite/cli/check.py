@@ -8,11 +8,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from alignite.cli.options import check_model_folder, escaped, parse
+from alignite.cli.preference import objective_of
 from alignite.cli.train import require
-from alignite.config import SFTConfig
+from alignite.config import PRMConfig, RewardConfig, SFTConfig, TrainingConfig
+from alignite.config.preference import METHOD_CONFIGS
+from alignite.errors import UsageError
 
 if TYPE_CHECKING:
+    from alignite.trainers.base import Trainer
     from alignite.trainers.check import CheckReport, Finding
+
+
+COMMANDS: dict[str, type[TrainingConfig]] = {"sft": SFTConfig, "reward": RewardConfig, "prm": PRMConfig}
+COMMANDS |= {name: METHOD_CONFIGS[name] for name in ("dpo", "rrhf", "slic")}
 
 
 def run(argv: Sequence[str]) -> int:
@@ -21,23 +29,47 @@ def run(argv: Sequence[str]) -> int:
     Returns:
         0 when the run would go, else the exit code of the first thing that is wrong.
     """
-    config, as_json = parse(
-        SFTConfig, "alignite check", "Try what `alignite sft` with the same options would do, and leave nothing.", argv
-    )
+    words = list(argv)
+    command = words.pop(0) if words and not words[0].startswith("-") else "sft"
+    if command == "preference":
+        name, words = objective_of(words)
+        command = f"preference --objective {name}"
+    elif command in COMMANDS:
+        name = command
+    else:
+        raise UsageError(
+            f"{command} is no command that can be tried", fix=f"it is one of {', '.join(COMMANDS)}, preference"
+        )
+    what = f"Try what `alignite {command}` with the same options would do, and leave nothing."
+    config, as_json = parse((METHOD_CONFIGS | COMMANDS)[name], f"alignite check {command}", what, words)
     config.validate()
     require(config)
     check_model_folder(config.model)
 
-    from alignite.trainers.check import check_sft
+    from alignite.trainers.check import check_run
 
-    report = check_sft(config, (lambda _: None) if as_json else _print)
+    report = check_run(_trainer(name), config, (lambda _: None) if as_json else _print)
     if as_json:
         print(json.dumps(_as_json(report)))
     elif report.errors:
         print(f"{len(report.errors)} of {len(report.findings)} checks failed; the run would not go as it is")
     else:
-        print("ready: run `alignite sft` with the same options")
+        print(f"ready: run `alignite {command}` with the same options")
     return report.errors[0].exit_code if report.errors else 0
+
+
+def _trainer(name: str) -> type[Trainer]:
+    if name == "sft":
+        from alignite.trainers.sft import SFTTrainer
+
+        return SFTTrainer
+    if name in METHOD_CONFIGS:
+        from alignite.trainers.methods import trainer_class
+
+        return trainer_class(name)
+    from alignite.trainers.reward import PRMTrainer, RewardTrainer
+
+    return RewardTrainer if name == "reward" else PRMTrainer
 
 
 def _print(finding: Finding) -> None:

@@ -14,6 +14,21 @@ from alignite.objectives.registry import METHODS
 
 def run(argv: Sequence[str]) -> int:
     """Train by the objective that ``--objective`` names; its options are those of its config class."""
+    if list(argv) in (["--help"], ["-h"]):
+        print("usage: alignite preference --objective NAME [--option value ...]\n\nobjectives:")
+        print("\n".join(f"  {key:<18}{method.help}" for key, method in METHODS.items()))
+        print("\n`alignite preference --objective NAME --help` lists the options of one.")
+        return 0
+    name, words = objective_of(argv)
+    return run_objective(name, words, f"alignite preference --objective {name}")
+
+
+def objective_of(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The objective that ``--objective`` names, and the other words.
+
+    Raises:
+        UsageError: there is no such objective.
+    """
     words, name = list(argv), ""
     for index, word in enumerate(words):
         if word == "--objective" or word.startswith("--objective="):
@@ -22,12 +37,7 @@ def run(argv: Sequence[str]) -> int:
             del words[index : index + taken]
             break
     if name in METHODS:
-        return run_objective(name, words, f"alignite preference --objective {name}")
-    if not name and words in (["--help"], ["-h"]):
-        print("usage: alignite preference --objective NAME [--option value ...]\n\nobjectives:")
-        print("\n".join(f"  {key:<18}{method.help}" for key, method in METHODS.items()))
-        print("\n`alignite preference --objective NAME --help` lists the options of one.")
-        return 0
+        return name, words
     near = get_close_matches(name, METHODS, 1)
     raise UsageError(
         f"there is no objective {name!r}" if name else "no objective is given",

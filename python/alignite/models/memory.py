@@ -59,6 +59,11 @@ def empty_model(folder: str | Path) -> nn.Module:
     return cast("nn.Module", model)
 
 
+def count_parameters(model: nn.Module) -> int:
+    """A model's parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def estimate_memory(
     model: nn.Module,
     *,
@@ -69,6 +74,7 @@ def estimate_memory(
     gradient_checkpointing: bool = False,
     logits_chunk_size: int = 256,
     process: int = 0,
+    kept: int = 0,
 ) -> MemoryEstimate:
     """The peak of an update of a model of the Llama family's shape; others may need more or less.
 
@@ -80,15 +86,16 @@ def estimate_memory(
         trained: parameters that are trained: an adapter's (float32), or all of the model's.
         tokens: in the largest micro-batch.
         adapter: whether ``trained`` comes on top of the model's own parameters.
+        logits_chunk_size: positions whose logits are there at a time; 0 for objectives that ask for none.
         process: bytes that the process holds already.
+        kept: parameters of a second model in memory, such as a reference.
     """
     config: Any = cast("Any", model).config.get_text_config()
     size = torch.empty((), dtype=DTYPES[dtype], device="meta").element_size()
-    unique = {id(p): p.numel() for p in model.parameters()}
-    weights = sum(unique.values()) * size + (trained * 4 if adapter else 0)
-    kept = 4 if adapter else size  # adapters are float32, and so are the masters of all that is trained below it
-    gradients = trained * kept
-    optimizer = trained * (8 + (4 if kept < 4 else 0))
+    weights = (count_parameters(model) + kept) * size + (trained * 4 if adapter else 0)
+    held = 4 if adapter else size  # adapters are float32, and so are the masters of all that is trained below it
+    gradients = trained * held
+    optimizer = trained * (8 + (4 if held < 4 else 0))
     hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
     heads = int(config.num_attention_heads)
     width = int(getattr(config, "head_dim", None) or hidden // heads)

@@ -25,6 +25,7 @@ from alignite.evaluation.loss import evaluate_loss
 from alignite.files import write_file
 from alignite.models.checkpointing import enable_gradient_checkpointing
 from alignite.models.loading import load_model, resolve_device, save_model
+from alignite.models.memory import empty_model
 from alignite.models.routing import check_length
 from alignite.peft import LoraConfig, adapter_parameters, apply_adapter, checkpoint_context_fn, save_adapter
 from alignite.peft.files import fill_adapter
@@ -111,7 +112,7 @@ class Trainer:
             )
         self.callbacks: list[Callback] = [History(), *make_trackers(args), *callbacks]
         self.objective = objective
-        self._prepare = prepare
+        self.prepare = prepare
         self.make_source = source
         self.display = True
         self.model: nn.Module | None = None
@@ -251,6 +252,14 @@ class Trainer:
         """Write the adapter as a PEFT folder, or all weights as a transformers folder; default: the run's folder."""
         self._save_weights(Path(folder) if folder is not None else self.run_dir)
 
+    def empty_model(self) -> nn.Module:
+        """The model that would be trained, without its weights and without an adapter, on torch's meta device."""
+        return empty_model(cast("Path", self.model_folder))
+
+    def kept_parameters(self, model: nn.Module) -> int:
+        """Parameters of a second model that is in memory while this one trains."""
+        return 0
+
     def _device(self) -> torch.device:
         return resolve_device(self.args.device)
 
@@ -268,7 +277,7 @@ class Trainer:
             return data
         folder = self.run_dir / name
         if distributed.rank() == 0:
-            prepared = self._prepare(data, self.tokenizer, folder, expected)
+            prepared = self.prepare(data, self.tokenizer, folder, expected)
             distributed.barrier()
             return prepared
         distributed.barrier()

@@ -13,7 +13,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,32 +21,27 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from alignite.config import SFTConfig
+from alignite.config import TrainingConfig
 from alignite.data.hub import resolve_model
-from alignite.data.prepare import check_unchanged, prepare_sft
+from alignite.data.prepare import check_unchanged
 from alignite.data.prepared import PreparedSet
-from alignite.data.tokenizer import ChatTokenizer
-from alignite.errors import AligniteError, Preempted, ResourceError
+from alignite.errors import AligniteError, ConfigError, Preempted, ResourceError, UsageError
 from alignite.models import memory
 from alignite.models.loading import resolve_device
 from alignite.peft import LoraConfig
-from alignite.peft.lora import target_names
+from alignite.peft.lora import saved_names, target_names
 from alignite.peft.seat import weight_of
 from alignite.trainers import resume
-from alignite.trainers.base import check_apart, check_own, check_watching, lora_of, packed_source
-from alignite.trainers.sft import SFTTrainer
+from alignite.trainers.base import Trainer, check_apart, check_own, check_watching, lora_of, packed_source
+from alignite.trainers.trial import UPDATES, Probe, Watch, heaviest
 from alignite.training import checkpoint
 from alignite.training.best import Best
 from alignite.training.lock import check_free
 from alignite.training.trackers import make_trackers
-from alignite.types import Callback, RunState, Update
 
 TIME_ERROR, MEMORY_ERROR = 0.10, 0.15
 """How far real runs were from the estimates, as a share: benches/python/estimate.py, benches/RESULTS.md."""
-
-_UPDATES = 3
 _EVALUATED = 16
 
 
@@ -80,10 +75,14 @@ class CheckReport:
         return [finding.error for finding in self.findings if finding.error is not None]
 
 
-def check_sft(args: SFTConfig, tell: Callable[[Finding], None] = lambda _: None) -> CheckReport:
-    """Try a supervised fine-tuning run without leaving anything in its folder.
+def check_run(
+    make: Callable[..., Trainer], args: TrainingConfig, tell: Callable[[Finding], None] = lambda _: None
+) -> CheckReport:
+    """Try a training run without leaving anything in its folder.
 
     Args:
+        make: the trainer's class, such as :class:`alignite.SFTTrainer`; called with ``args`` and, later, with
+            ``train_dataset`` and ``callbacks``.
         args: the run's config; ``model``, ``data`` and ``output_dir`` are needed.
         tell: is told of each finding as it is made.
 
@@ -91,7 +90,7 @@ def check_sft(args: SFTConfig, tell: Callable[[Finding], None] = lambda _: None)
         Everything that was found; errors are findings, so that one does not hide the next.
     """
     with _terminable():
-        return _Check(args, tell).run()
+        return _Check(make, args, tell).run()
 
 
 @contextmanager
@@ -112,9 +111,10 @@ def _terminable() -> Iterator[None]:
 
 
 class _Check:
-    def __init__(self, args: SFTConfig, tell: Callable[[Finding], None]) -> None:
-        self.args, self.tell, self.report = args, tell, CheckReport()
+    def __init__(self, make: Callable[..., Trainer], args: TrainingConfig, tell: Callable[[Finding], None]) -> None:
+        self.make, self.args, self.tell, self.report = make, args, tell, CheckReport()
         self.run_dir = Path(args.output_dir or ".")
+        self._trainer: Trainer | None = None
         self._model: torch.nn.Module | None = None
         self._saved: checkpoint.Checkpoint | None = None
         self._trained, self._adapter = 0, False
@@ -130,13 +130,13 @@ class _Check:
             scratch = Path(name)
             train = held_out = None
             with self.attempt("options") as found:
-                found.text = self.options()
+                found.text = self.options(scratch)
             with self.attempt("resume") as found:
                 found.text = self.resume()
             with self.attempt("data") as found:
                 train, held_out, found.text = self.prepare(scratch)
             with self.attempt("model") as found:
-                found.text = self.model()
+                found.text = self.model(scratch)
             if train is not None and self._model is not None:
                 with self.attempt("memory") as found:
                     found.text = self.memory(train)
@@ -163,12 +163,26 @@ class _Check:
             ) from error
         return f"{self.run_dir} can be written"
 
+    def trainer(self, scratch: Path, **given: Any) -> Trainer:
+        """The run's trainer in a folder that goes away, without what only a long run is for."""
+        quiet: dict[str, Any] = {"num_samples": 0, "sample_prompts": [], "trackers": [], "data": [], "eval_data": []}
+        quiet |= {"metric_for_best_model": None, "load_best_model_at_end": False, "early_stopping_patience": 0}
+        quiet |= {"save_steps": 0, "logging_steps": 1, "resume": "never", "output_dir": str(scratch / "run")}
+        if given and getattr(self.args, "precompute_ref_log_probs", False):
+            # Of all rows it would be no trial; each update's own take as long as they take in the run's one pass.
+            quiet["precompute_ref_log_probs"] = False
+        trainer = self.make(args=replace(self.args, **quiet, max_steps=UPDATES), **given)
+        trainer.display = False
+        return trainer
+
     def prepare(self, scratch: Path) -> tuple[PreparedSet, PreparedSet | None, str]:
-        tokenizer = ChatTokenizer.from_folder(self.args.model or "")
-        train = prepare_sft(self.args.data, tokenizer, self.args, scratch / "prepared")
+        trainer = self._trainer = self._trainer or self.trainer(scratch)
+        if hasattr(self.args, "template_date"):
+            trainer.args.template_date = self.args.template_date  # type: ignore[attr-defined]
+        train = trainer.prepare(self.args.data, trainer.tokenizer, scratch / "prepared", None)
         held_out = None
         if self.args.eval_data:
-            held_out = prepare_sft(self.args.eval_data, tokenizer, self.args, scratch / "prepared-eval")
+            held_out = trainer.prepare(self.args.eval_data, trainer.tokenizer, scratch / "prepared-eval", None)
         report = self.report.data = train.report
         if self._saved is not None:
             check_unchanged(train.fingerprint, self._saved.state["source"]["fingerprint"], self.run_dir)
@@ -183,24 +197,30 @@ class _Check:
         text += f"; {cut} rows cut" if cut else ""
         return train, held_out, text + (f"; {len(held_out)} held-out windows" if held_out is not None else "")
 
-    def model(self) -> str:
-        model = memory.empty_model(self.args.model or "")
-        tokenizer = ChatTokenizer.from_folder(self.args.model or "")
+    def model(self, scratch: Path) -> str:
+        trainer = self._trainer = self._trainer or self.trainer(scratch)
+        model = trainer.empty_model()
         config = cast("Any", model).config
-        tokenizer.check_fits(cast("Any", model).get_input_embeddings().weight.shape[0], config.to_dict())
-        total = sum(p.numel() for p in model.parameters())
+        trainer.tokenizer.check_fits(cast("Any", model).get_input_embeddings().weight.shape[0], config.to_dict())
+        total = memory.count_parameters(model)
         trained, how = total, "all weights"
-        lora = lora_of(self.args)
+        lora = trainer.peft_config
         if lora is not None:
             trained, how = _lora_parameters(model, lora), f"LoRA of rank {lora.r}"
         self._model, self._trained, self._adapter = model, trained, lora is not None
         return f"{type(model).__name__}, {total / 1e6:.1f}M parameters; {how} trains {trained / 1e6:.2f}M"
 
-    def options(self) -> str:
+    def options(self, scratch: Path) -> str:
         resolve_device(self.args.device)
         make_trackers(self.args)
         check_watching(self.args, bool(self.args.eval_data))
         check_apart(resolve_model(self.args.model or ""), self.run_dir)
+        try:
+            self._trainer = self.trainer(scratch)
+        except (ConfigError, UsageError):
+            raise
+        except AligniteError:
+            pass  # a matter of the model's or the tokenizer's files, which is told where they are looked at
         return "they go together"
 
     def resume(self) -> str:
@@ -210,8 +230,10 @@ class _Check:
             check_own(self.run_dir)
             return "a fresh run"
         # The day that templates see is the first run's.
-        date = self.args.template_date or saved.state["config"].get("template_date")
-        self.args = replace(self.args, template_date=date)
+        if hasattr(self.args, "template_date"):
+            date = self.args.template_date or saved.state["config"].get("template_date")
+            changed: dict[str, Any] = {"template_date": date}
+            self.args = replace(self.args, **changed)
         model = resolve_model(self.args.model or "")
         resume.check(saved, resume.saved_config(self.args, lora_of(self.args), model))
         self._saved = saved
@@ -219,9 +241,11 @@ class _Check:
 
     def memory(self, train: PreparedSet) -> str:
         device = resolve_device(self.args.device)
-        parts = packed_source(train, self.args).micro_batches(_heaviest(train, self.args))
+        parts = packed_source(train, self.args).micro_batches(heaviest(train, self.args))
         tokens = max(int(train.window_tokens(windows).sum()) for windows in parts)
         assert self._model is not None
+        assert self._trainer is not None
+        asked = self._trainer.objective.columns
         estimate = self.report.memory_estimate = memory.estimate_memory(
             self._model,
             trained=self._trained,
@@ -229,7 +253,8 @@ class _Check:
             dtype=self.args.dtype,
             adapter=self._adapter,
             gradient_checkpointing=self.args.gradient_checkpointing,
-            logits_chunk_size=self.args.logits_chunk_size,
+            logits_chunk_size=self.args.logits_chunk_size if asked - {"policy.score", "policy.step_logits"} else 0,
+            kept=self._trainer.kept_parameters(self._model),
             process=memory.resident_bytes() + memory.ALLOCATOR_BYTES if device.type == "cpu" else 0,
         )
         free = memory.free_bytes(device)
@@ -250,15 +275,10 @@ class _Check:
 
     def step(self, scratch: Path, train: PreparedSet, held_out: PreparedSet | None) -> str:
         device = resolve_device(self.args.device)
-        run_dir = scratch / "run"
-        quiet: dict[str, Any] = {"num_samples": 0, "sample_prompts": [], "trackers": [], "data": [], "eval_data": []}
-        quiet |= {"metric_for_best_model": None, "load_best_model_at_end": False, "early_stopping_patience": 0}
-        quiet |= {"save_steps": 0, "logging_steps": 1, "resume": "never", "output_dir": str(run_dir)}
-        args = replace(self.args, **quiet, max_steps=_UPDATES)
-        watch = _Watch()
-        trainer = SFTTrainer(args=args, train_dataset=train, callbacks=[watch])
-        trainer.display = False
-        trainer.make_source = lambda prepared: _Probe(prepared, args)
+        watch = Watch()
+        trainer = self.trainer(scratch, train_dataset=train, callbacks=[watch])
+        real = trainer.make_source
+        trainer.make_source = lambda prepared: Probe(real(prepared), prepared, trainer.args)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         trainer.train()
@@ -271,16 +291,16 @@ class _Check:
         seconds = per_token * total
         if held_out is not None:
             seconds += self._evaluation_seconds(trainer, held_out) * _times(self.args.eval_steps, updates)
-        self._checkpoint_bytes = sum(f.stat().st_size for f in (run_dir / f"checkpoint-{_UPDATES}").rglob("*"))
+        self._checkpoint_bytes = sum(f.stat().st_size for f in (scratch / "run" / f"checkpoint-{UPDATES}").rglob("*"))
         seconds += watch.saving * _times(self.args.save_steps, updates)
         self.report.seconds_estimate = seconds
         return (
-            f"{_UPDATES} updates made, losses {', '.join(f'{loss:.3f}' for loss in watch.losses)}; "
+            f"{UPDATES} updates made, losses {', '.join(f'{loss:.3f}' for loss in watch.losses)}; "
             f"{1 / per_token:.0f} tokens/s, peak {_size(self.report.memory_measured)}; "
             f"the run takes about {_duration(seconds)} (±{TIME_ERROR:.0%})"
         )
 
-    def _evaluation_seconds(self, trainer: SFTTrainer, held_out: PreparedSet) -> float:
+    def _evaluation_seconds(self, trainer: Trainer, held_out: PreparedSet) -> float:
         """By a part of the set: the windows are in the files' order, so the first are like the rest."""
         count = min(_EVALUATED, len(held_out))
         model = cast("torch.nn.Module", trainer.model)
@@ -331,72 +351,15 @@ class _Attempt:
         return True
 
 
-class _Watch(Callback):
-    """Times what the estimate is made of; the first update, which warms up, does not count."""
-
-    def __init__(self) -> None:
-        self.tokens, self.seconds, self.saving = 0.0, 0.0, 0.0
-        self.losses: list[float] = []
-        self._before, self._logged = 0.0, 0.0
-
-    def on_log(self, run: RunState, metrics: Mapping[str, float]) -> None:
-        tokens = metrics["num_tokens"] - self._before
-        self._before, self._logged = metrics["num_tokens"], time.perf_counter()
-        self.losses.append(metrics["loss"])
-        if run.step > 1:
-            self.tokens += tokens
-            self.seconds += tokens / metrics["tokens_per_second"]
-
-    def on_save(self, run: RunState, folder: Path) -> None:
-        self.saving = time.perf_counter() - self._logged
-
-
-class _Probe:
-    """An update source: the heaviest update that the set can give, then those that the run begins with."""
-
-    def __init__(self, prepared: PreparedSet, args: SFTConfig) -> None:
-        self._real = packed_source(prepared, args)
-        self._prepared, self._args, self._made, self._tokens = prepared, args, 0, 0
-        self.num_updates: int | None = _UPDATES
-
-    def next_update(self) -> Update | None:
-        if self._made == _UPDATES:
-            return None
-        self._made += 1
-        if self._made == 1:
-            parts = self._real.micro_batches(_heaviest(self._prepared, self._args))
-            batches = [self._prepared.batch(part) for part in parts]
-        else:
-            update = self._real.next_update()
-            assert update is not None, "the probe's config asks for as many updates as are made here"
-            batches = list(update.batches)
-        self._tokens += sum(batch.num_tokens for batch in batches)
-        return Update(batches, 0.0, self._tokens)
-
-    def after_update(self, metrics: Mapping[str, float]) -> None:
-        return
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        return
-
-
-def _heaviest(prepared: PreparedSet, args: SFTConfig) -> NDArray[np.int64]:
-    """The longest windows, as many as a batch holds."""
-    tokens = prepared.window_tokens(np.arange(len(prepared)))
-    return np.argsort(-tokens, kind="stable")[: args.per_device_train_batch_size].astype(np.int64)
-
-
-def _tokens_of_run(prepared: PreparedSet, args: SFTConfig) -> float:
+def _tokens_of_run(prepared: PreparedSet, args: TrainingConfig) -> float:
     source = packed_source(prepared, args)
     return float(prepared.report["tokens"]) * (source.num_updates or 0) / source.updates_per_epoch
 
 
 def _lora_parameters(model: torch.nn.Module, lora: LoraConfig) -> int:
     shapes = [weight_of(model.get_submodule(name)).shape for name in target_names(model, lora)]
-    return sum(lora.r * (rows + columns) for rows, columns in shapes)
+    whole = sum(weight_of(model.get_submodule(name)).numel() for name in saved_names(model, lora))
+    return whole + sum(lora.r * (rows + columns) for rows, columns in shapes)
 
 
 def _times(every: int, updates: int) -> int:

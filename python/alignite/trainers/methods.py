@@ -79,6 +79,9 @@ class SLiCTrainer(MethodTrainer):
 
 def trainer_of(method: str, config: PreferenceConfig) -> PreferenceTrainer:
     """The trainer of a method of :data:`alignite.config.preference.METHOD_CONFIGS` by its name."""
-    kind = type("Trainer", (MethodTrainer,), {"method": method})
-    trainer: PreferenceTrainer = kind(args=config)
-    return trainer
+    return trainer_class(method)(args=config)
+
+
+def trainer_class(method: str) -> type[MethodTrainer]:
+    """The class of a method's trainers."""
+    return type("Trainer", (MethodTrainer,), {"method": method})

@@ -20,6 +20,7 @@ from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import ConfigError, UsageError
 from alignite.models.loading import load_model
+from alignite.models.memory import count_parameters, empty_model
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
 from alignite.trainers.reference import ReferenceLogProbs, adapter_off, freeze, frozen_copy, mix_into
@@ -135,6 +136,13 @@ class PreferenceTrainer(Trainer):
             self._compute(model, *(data for data in (train, held_out) if data is not None))
         self._begun = True
         return super()._loop(model, train, held_out, config)
+
+    def kept_parameters(self, model: nn.Module) -> int:
+        if not self._keeps_reference or (self._given_reference is None and self.peft_config is not None):
+            return 0
+        if isinstance(self._given_reference, str | Path):
+            return count_parameters(empty_model(resolve_model(self._given_reference)))
+        return count_parameters(model)
 
     def _load_reference(self, policy: nn.Module) -> nn.Module | Role:
         given = self._given_reference

@@ -65,6 +65,11 @@ class ScoreTrainer(PreferenceTrainer):
             )
         return model
 
+    def empty_model(self) -> nn.Module:
+        model = super().empty_model()
+        attach_score_head(model, self._heads)
+        return model
+
     def _save_weights(self, folder: Path) -> None:
         model = cast("nn.Module", self.model)
         if self.peft_config is not None:

@@ -84,12 +84,15 @@ class PackedSource:
         self._updates += 1
         self._num_tokens += int(self._prepared.window_tokens(windows).sum())
         mine, following = (order[self._rank :: self._world] for order in (windows, np.roll(windows, -1)))
-        parts = self.micro_batches(mine)
-        borders = np.cumsum([len(part) for part in parts])[:-1]
-        batches = (
-            [self._make_batch(*pair) for pair in zip(parts, np.split(following, borders), strict=True)] if parts else []
-        )
-        return Update(batches, self._epoch + stop / count, self._num_tokens)
+        return Update(self.batches(mine, following), self._epoch + stop / count, self._num_tokens)
+
+    def batches(self, windows: NDArray[np.int64], following: NDArray[np.int64]) -> list[Any]:
+        """The micro-batches of these windows, each of which is followed by another in its update."""
+        parts = self.micro_batches(windows)
+        stops = np.cumsum([len(part) for part in parts], dtype=np.int64)
+        return [
+            self._make_batch(part, following[stop - len(part) : stop]) for part, stop in zip(parts, stops, strict=True)
+        ]
 
     def micro_batches(self, windows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """These windows in the parts that go through the model one after the other."""
