@@ -1,6 +1,6 @@
 """Check the documents: links lead somewhere, commands and options exist, and the site's navigation has every page.
 
-Lines that can be typed are read as the program would read them, and YAML blocks as configs of ``alignite sft``.
+Lines that can be typed are read as the program would read them, and YAML blocks as configs.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ COMMAND = re.compile(r"alignite ([a-z][a-z-]*)((?:(?:\\\n)|[^\n`|<])*)")
 CHECKED = re.compile(rf"alignite check (?=(?:{'|'.join(check.COMMANDS)}|preference)\b)")
 EXAMPLE = re.compile(r"^ *(?:until |torchrun .*-m )?alignite ((?:(?:\\\n)|[^\n`|<>;])*)", re.MULTILINE)
 YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+RUN = re.compile(r"^# Run: +alignite (.*?)(?: --config .*)?$", re.MULTILINE)
 SNIPPET = re.compile(r'^--8<-- "(.*)"$', re.MULTILINE)
 
 
@@ -106,13 +107,14 @@ def example(line: str) -> tuple[str, int]:
 
 
 def yaml_block(text: str) -> tuple[str, int]:
-    """What is wrong with a YAML block, which must be a config of ``alignite sft``, and how many keys it has."""
+    """What is wrong with a YAML block, and how many keys it has: a config of the command after ``Run:``, or of sft."""
     text = SNIPPET.sub(lambda found: (ROOT / found[1]).read_text(encoding="utf-8"), text)
+    command, *words = found[1].split() if (found := RUN.search(text)) else ["sft"]
     try:
         values = yaml.safe_load(text)
-        config.SFTConfig.from_dict(values).validate()
+        kinds(command, words)[0].from_dict(values).validate()
     except (AligniteError, yaml.YAMLError, TypeError) as error:
-        return f"a YAML block is no config of alignite sft: {error}", 1
+        return f"a YAML block is no config of alignite {command}: {error}", 1
     return "", len(values)
 
 

