@@ -15,7 +15,7 @@ import torch
 from alignite.config import PrepareConfig
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import DataError, NumericsError, TemplateError, UsageError
-from alignite.models.reward_files import load_reward_model, save_reward_model
+from alignite.models.reward_files import open_reward_model, save_reward_model
 from alignite.models.routing import hidden_states
 from alignite.models.score_head import score_scale, set_score_scale
 
@@ -73,15 +73,25 @@ class RewardModel:
 
     @classmethod
     def from_folder(
-        cls, folder: str | Path, *, dtype: str = "float32", device: str = "cpu", **options: Any
+        cls,
+        folder: str | Path,
+        *,
+        base: str | Path | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+        **options: Any,
     ) -> RewardModel:
-        """The model and the tokenizer of a folder, or of a hub id, with the options of the class.
+        """The model and the tokenizer of a folder or of a hub id, with the options of the class.
+
+        Args:
+            folder: a reward model's, or that of an adapter, which is put on its base.
+            base: the base of an adapter; default: the one that it names.
 
         Raises:
-            ModelError, TokenizerError: as loading them does.
+            ModelError, AdapterError, TokenizerError: as :func:`alignite.models.reward_files.open_reward_model`.
         """
-        model = load_reward_model(folder, dtype=dtype, device=device)
-        return cls(model, ChatTokenizer.from_folder(folder), **options)
+        model, home = open_reward_model(folder, base, dtype=dtype, device=device)
+        return cls(model, ChatTokenizer.from_folder(home), **options)
 
     def save(self, folder: str | Path) -> None:
         """Write model, gain, offset and tokenizer: :func:`alignite.models.reward_files.save_reward_model`."""
