@@ -102,7 +102,7 @@ class RewardModel:
 
         Args:
             prompts: texts, each a user's turn where the model has a chat template, or lists of messages.
-            completions: texts or lists of messages; an empty text is a reply that ends at once.
+            completions: texts or lists of messages; an empty text, or one message of it, is a reply that ends at once.
 
         Raises:
             UsageError: there is not one completion for each prompt. DataError: a pair is no text and no messages, or
@@ -180,7 +180,7 @@ class RewardModel:
         groups: dict[tuple[int, ...], _Encoded] = {}
         for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             # What ends a reply stands behind any; an empty one is that alone, though no row to train on.
-            empty = isinstance(completion, str) and not completion.strip()
+            empty = _is_empty(completion)
             row = {"prompt": prompt, "completion": "." if empty else completion, "label": True}
             ids, labels = encode_row(self.tokenizer, row, "unpaired", f"pair {number}", self.max_length)
             start = int(np.flatnonzero(labels >= 0)[0])
@@ -189,6 +189,18 @@ class RewardModel:
             group.replies.append(reply)
             group.numbers.append(number)
         return list(groups.values())
+
+
+def _is_empty(completion: Any) -> bool:
+    """Whether a reply says nothing, in either of its forms."""
+    if not isinstance(completion, str):
+        if isinstance(completion, Mapping) or not isinstance(completion, Sequence) or len(completion) != 1:
+            return False
+        (message,) = completion
+        if not isinstance(message, Mapping) or message.get("role") != "assistant" or message.get("tool_calls"):
+            return False
+        completion = message.get("content")
+    return isinstance(completion, str) and not completion.strip()
 
 
 def encode_row(
