@@ -156,9 +156,13 @@ def score_candidates(
         UsageError, NumericsError: as :func:`alignite.models.combined_reward.checked_scores`; both name the row. And
             what the model raises, but for the DataError of a row.
     """
+
+    def work(some: Sequence[Candidates]) -> list[Any]:
+        return call_scorer(model, [(one.place, one.prompt, one.replies) for one in some])
+
     found: list[NDArray[np.float64] | None] = []
-    for part in _parts(candidates, lambda one: len(one.replies)):
-        found += halved(part, lambda some: _score(model, some), lambda one, error: skipped.add(one.place, error))
+    for part in parts(candidates, lambda one: len(one.replies)):
+        found += halved(part, work, lambda one, error: skipped.add(one.place, error))
     return found
 
 
@@ -176,30 +180,35 @@ def halved(
     return halved(items[:half], work, refuse) + halved(items[half:], work, refuse)
 
 
-def _parts(items: Sequence[Item], size: Callable[[Item], int]) -> Iterator[Sequence[Item]]:
-    """Items in order, in parts of about ``_CALL`` replies."""
-    start = held = 0
-    for number, item in enumerate(items):
+def parts(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Items in order, in parts of about 512 replies, ``size`` of them an item."""
+    part: list[Item] = []
+    held = 0
+    for item in items:
+        part.append(item)
         held += size(item)
         if held >= _CALL:
-            yield items[start : number + 1]
-            start, held = number + 1, 0
-    if start < len(items):
-        yield items[start:]
+            yield part
+            part, held = [], 0
+    if part:
+        yield part
 
 
-def _score(model: AnyScorer, candidates: Sequence[Candidates]) -> list[NDArray[np.float64]]:
-    owners = [one for one in candidates for _ in one.replies]
-    replies = [reply for one in candidates for reply in one.replies]
+def call_scorer(model: AnyScorer, asked: Sequence[tuple[str, Any, list[Any]]]) -> list[NDArray[np.float64]]:
+    """Scores of places' prompts and replies in one call, float64 (replies, heads) a place.
+
+    Raises:
+        UsageError, NumericsError: as :func:`score_candidates`. And what the model raises.
+    """
+    prompts = [prompt for _, prompt, replies in asked for _ in replies]
     try:
-        scores = checked_scores(model, [one.prompt for one in owners], replies)
+        scores = checked_scores(model, prompts, [reply for _, _, replies in asked for reply in replies])
     except AligniteError as error:
         # A scorer counts the pairs of a call, which nobody outside knows.
         number = re.fullmatch(r"pair (\d+)", error.where or "")
-        if number is not None and int(number[1]) < len(owners):
-            owner = owners[int(number[1])]
-            first = next(n for n, one in enumerate(owners) if one is owner)
-            error.where = f"{owner.place}, reply {int(number[1]) - first}"
+        places = [f"{place}, reply {number}" for place, _, replies in asked for number in range(len(replies))]
+        if number is not None and int(number[1]) < len(places):
+            error.where = places[int(number[1])]
         raise
-    ends = np.cumsum([len(one.replies) for one in candidates])
+    ends = np.cumsum([len(replies) for _, _, replies in asked])
     return np.split(scores, ends[:-1].tolist())
