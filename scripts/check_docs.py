@@ -30,6 +30,9 @@ CONFIGS = {
     "rrhf": config.RRHFConfig,
     "slic": config.SLiCConfig,
     "preference": config.PreferenceConfig,  # and the config of its --objective
+    "evaluate": config.EvaluateConfig,
+    "score": config.ScoreConfig,
+    "serve": config.ServeConfig,
     "prepare": config.PrepareConfig,
     "export": config.ExportConfig,
     "preview": config.PreviewConfig,

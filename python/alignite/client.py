@@ -181,7 +181,11 @@ class HttpClient:
         return bytes(content)
 
     def _refused(self, error: urllib.error.HTTPError, where: str) -> None:
-        said = _beginning(error.fp)
+        content = _beginning(error.fp)
+        refused = _refused_data(content) if error.code == 400 else None
+        if refused is not None:
+            raise DataError("the server cannot score what it was sent", where=where, why=refused) from error
+        said = content[:300]
         reason = f"it answers {error.code}" + (f": {said}" if said else "")
         if error.code >= 500 or error.code in _PASSING:
             raise _PassingError(reason, _retry_after(error.headers.get("Retry-After"))) from error
@@ -210,9 +214,19 @@ def _passing() -> Iterator[None]:
 
 def _beginning(body: IO[bytes] | None) -> str:
     try:
-        return body.read(300).decode(errors="replace").strip() if body is not None else ""
+        return body.read(4096).decode(errors="replace").strip() if body is not None else ""
     except (OSError, http.client.HTTPException):
         return ""
+
+
+def _refused_data(content: str) -> str | None:
+    """Why a reward server of ours says that a pair is bad; None where the answer says something else."""
+    try:
+        error = json.loads(content)["error"]
+        found = error["reason"] if error["type"] in ("DataError", "TemplateError", "MaskError") else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _retry_after(header: str | None) -> float:
@@ -354,7 +368,8 @@ class RewardClient:
 
         Raises:
             UsageError: there is not one response for each query, or as :meth:`HttpClient.post`.
-            DataError: the server gives another number of scores, or one that is no finite number.
+            DataError: the server gives another number of scores, or one that is no finite number; or it says that a
+                pair cannot be scored.
             ResourceError: as :meth:`HttpClient.post`.
         """
         import numpy as np

@@ -26,12 +26,19 @@ def run(argv: Sequence[str]) -> int:
 
     from alignite.evaluation.report.card import write_card
     from alignite.models.loading import load_model, save_model
+    from alignite.models.reward_files import head_name, save_reward_model
     from alignite.peft import load_adapter, merge_adapter
+    from alignite.peft.score_files import load_score_adapter, score_heads
 
-    model = load_model(model_folder, config.dtype)
-    load_adapter(model, adapter_folder)
-    report = merge_adapter(model)
-    save_model(model, target, model_folder)
+    if score_heads(adapter_folder) is not None or head_name(model_folder) is not None:
+        model, _ = load_score_adapter(adapter_folder, model_folder, dtype=config.dtype)
+        report = merge_adapter(model)
+        save_reward_model(model, target, model_folder)
+    else:
+        model = load_model(model_folder, config.dtype)
+        load_adapter(model, adapter_folder)
+        report = merge_adapter(model)
+        save_model(model, target, model_folder)
     # The run that made the adapter: its own folder, or the one that the checkpoint is in. A stranger's has none.
     is_checkpoint = adapter_folder.name.startswith("checkpoint-") and (adapter_folder / "MANIFEST.json").is_file()
     run = adapter_folder.absolute().parent if is_checkpoint else adapter_folder

@@ -36,6 +36,7 @@ from alignite.config.preference import (
     SLiCConfig,
     StableAlignmentConfig,
 )
+from alignite.config.scores import EvaluateConfig, ScoreConfig, ScoredDataOptions, ScorerOptions, ServeConfig
 from alignite.config.training import SFTConfig, TrainingConfig
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "DPOConfig",
     "DataOptions",
     "DoctorConfig",
+    "EvaluateConfig",
     "ExportConfig",
     "FIGAConfig",
     "GenerateConfig",
@@ -67,6 +69,10 @@ __all__ = [
     "RewardConfig",
     "SFTConfig",
     "SLiCConfig",
+    "ScoreConfig",
+    "ScoredDataOptions",
+    "ScorerOptions",
+    "ServeConfig",
     "SimPOConfig",
     "StableAlignmentConfig",
     "TrainingConfig",

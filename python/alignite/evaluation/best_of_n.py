@@ -59,15 +59,33 @@ def best_of_n_curve(pools: Sequence[Pool], ns: Sequence[int] | None = None) -> d
     problem without any sample counts as 0.
 
     Raises:
-        UsageError: there is no problem.
+        UsageError: there is no problem, or a sample with an answer has a score that is not finite.
     """
     if not pools:
         raise UsageError("there is no problem", fix="give a pool of samples for each")
+    _check_pools(pools)
     answered = [(pool.scores[~np.isnan(pool.values)], pool.values[~np.isnan(pool.values)]) for pool in pools]
     wanted = list(ns) if ns is not None else list(range(1, max(len(pool.scores) for pool in pools) + 1))
     return {
         n: float(np.mean([expected_best(s, v, min(n, len(s))) if len(s) else 0.0 for s, v in answered])) for n in wanted
     }
+
+
+def _check_pools(pools: Sequence[Pool]) -> None:
+    for number, pool in enumerate(pools):
+        if pool.scores.ndim != 1 or pool.scores.shape != pool.values.shape:
+            raise UsageError(
+                f"scores are of shape {pool.scores.shape} and values of shape {pool.values.shape}",
+                where=f"problem {number}",
+                fix="give one of each a sample",
+            )
+        wrong = np.flatnonzero(~np.isfinite(pool.scores) & ~np.isnan(pool.values))
+        if len(wrong):
+            raise UsageError(
+                f"the score of sample {int(wrong[0])} is {pool.scores[wrong[0]]}",
+                where=f"problem {number}",
+                fix="leave such samples out",
+            )
 
 
 def best_of_n_trials(
@@ -80,10 +98,12 @@ def best_of_n_trials(
     its draw counts as 0 (openai/prm800k, eval/eval.py).
 
     Raises:
-        UsageError: there is no problem, no trial, or n is more than the samples of a problem.
+        UsageError: there is no problem, no trial, n is more than the samples of a problem, or a sample with an answer
+            has a score that is not finite.
     """
     if not pools or trials < 1:
         raise UsageError("there is no problem or no trial", fix="give a pool of samples for each problem")
+    _check_pools(pools)
     smallest = min(len(pool.scores) for pool in pools)
     if not all(1 <= n <= smallest for n in ns):
         raise UsageError(f"n is {max(ns)} and a problem has {smallest} samples", fix="n is between 1 and the samples")

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignite.data.convert import convert_rows
+from alignite.data.convert import Form
+from alignite.data.survey import Count
 from alignite.errors import DataError, UsageError
+from alignite.evaluation.best_of_n import Pool, best_of_n_curve
+from alignite.evaluation.candidates import (
+    AnyScorer,
+    Candidates,
+    Placed,
+    Skipped,
+    number_rows,
+    read_candidates,
+    score_candidates,
+)
 from alignite.types import Scorer
 
 if TYPE_CHECKING:
@@ -61,26 +72,93 @@ class LengthCorrelation:
 
 @dataclass(frozen=True)
 class RewardReport:
-    """What :func:`evaluate_reward` found; ``categories`` by the category column."""
+    """What :func:`evaluate_reward` found.
+
+    Args:
+        categories: the accuracy by the category column.
+        best_of_n: of rankings: by n, the mean of the score in the data of the reply that the model likes best among n
+            of them (:func:`alignite.evaluation.best_of_n.best_of_n_curve`); empty without rankings.
+        best_possible: the same of a model that knows the scores.
+        no_pair: rankings whose replies are all equally good.
+        skipped: by reason, how many rows are left out; ``examples``: the first places of each.
+    """
 
     accuracy: Accuracy
     calibration: Calibration
     length: LengthCorrelation
     categories: dict[str, Accuracy]
+    best_of_n: dict[int, float]
+    best_possible: dict[int, float]
+    no_pair: int
     skipped: dict[str, int]
+    examples: dict[str, list[str]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class ScoredSet:
+    """Held-out replies and a model's scores of them, float64 (replies, heads) a row."""
+
+    candidates: list[Candidates]
+    scores: list[NDArray[np.float64]]
+    skipped: dict[str, Count]
+
+    @property
+    def num_heads(self) -> int:
+        return int(self.scores[0].shape[1])
+
+    def columns(self) -> NDArray[np.float64]:
+        """The scores of all replies, float64 (heads, replies)."""
+        return np.concatenate(self.scores).T
+
+    def with_column(self, scores: NDArray[np.float64]) -> ScoredSet:
+        """The same with one score a reply, float64 (replies,)."""
+        ends = np.cumsum([len(one) for one in self.scores])[:-1].tolist()
+        return ScoredSet(self.candidates, np.split(scores[:, None], ends), self.skipped)
+
+
+def score_rows(
+    model: AnyScorer, rows: Iterable[Placed], *, format: str | None = None, skipped: Skipped | None = None
+) -> ScoredSet:
+    """Read held-out pairs and rankings, and score every reply once.
+
+    Args:
+        model: a scorer, or a plain function of prompts and completions. One with a chat template is given messages.
+        rows: with their places.
+        format: of the rows; default: told from each.
+        skipped: what was left out so far.
+
+    Raises:
+        DataError: no row is a pair or a ranking that can be scored; others are counted. And as
+            :func:`alignite.evaluation.candidates.score_candidates`.
+    """
+    skipped = Skipped() if skipped is None else skipped
+    template = getattr(getattr(model, "tokenizer", None), "chat_template", None)
+    form: Form = "auto" if template is None else "messages"
+    candidates = list(read_candidates(rows, skipped, form=form, format=format))
+    if not candidates:
+        raise DataError("no row is a pair", why=str(skipped) or None, fix="give prompt, chosen and rejected")
+    scores = score_candidates(model, candidates, skipped)
+    kept = [(one, found) for one, found in zip(candidates, scores, strict=True) if found is not None]
+    if not kept:
+        raise DataError("no pair can be scored", why=str(skipped), fix="give pairs that the model takes")
+    return ScoredSet([one for one, _ in kept], [found for _, found in kept], skipped.counts())
+
+
 def evaluate_reward(
-    model: Scorer, rows: Iterable[Mapping[str, Any]], *, category_column: str | None = "category", num_bins: int = 10
+    model: AnyScorer,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    category_column: str | None = "category",
+    num_bins: int = 10,
 ) -> RewardReport:
     """Score held-out pairs and report on them.
 
     Args:
-        model: gives one score a reply.
+        model: gives one score a reply; a scorer, or a plain function of prompts and completions.
         rows: pairs in any format that :func:`alignite.data.convert.convert_rows` reads (prompt, chosen, rejected; HH
             transcripts; ...), or rankings, whose strict pairs all count. A model with a chat template is given
             messages.
@@ -89,69 +167,59 @@ def evaluate_reward(
 
     Raises:
         DataError: no row is a pair that can be scored; others are counted in ``skipped``. UsageError: the model has
-            several heads. And what the model raises.
+            several heads, or gives no number a reply. NumericsError: a score is not finite; the row is named. And what
+            the model raises.
     """
-    prompts: list[Any] = []
-    chosen: list[Any] = []
-    rejected: list[Any] = []
+    return report_on(score_rows(model, number_rows(rows)), category_column=category_column, num_bins=num_bins)
+
+
+def report_on(
+    scored: ScoredSet, *, head: int | None = None, category_column: str | None = "category", num_bins: int = 10
+) -> RewardReport:
+    """The report on one head of a scored set.
+
+    Args:
+        head: which; default: the only one.
+
+    Raises:
+        UsageError: there are several heads and none is named, or there is no such head. DataError: no two replies of a
+            row differ in the data.
+    """
+    if head is None and scored.num_heads > 1:
+        raise UsageError("the model gives several scores a reply", fix="take one with SelectHead, or CombinedReward")
+    if head is not None and not 0 <= head < scored.num_heads:
+        raise UsageError(f"there is no head {head} among {scored.num_heads}", fix="count from 0")
+    first: list[float] = []
+    second: list[float] = []
+    lengths: list[tuple[int, int]] = []
     categories: list[str | None] = []
-    skipped: dict[str, int] = {}
-    template = getattr(getattr(model, "tokenizer", None), "chat_template", None)
-    for row in rows:
-        category = row.get(category_column) if category_column is not None else None
-        try:
-            pairs, _ = convert_rows([dict(row)], "preference", form="auto" if template is None else "messages")
-        except DataError as error:
-            reason = _reason(error)
-            skipped[reason] = skipped.get(reason, 0) + 1
-            continue
-        for pair in pairs:
-            prompts.append(pair.get("prompt", ""))
-            chosen.append(pair["chosen"])
-            rejected.append(pair["rejected"])
+    pools = []
+    for one, found in zip(scored.candidates, scored.scores, strict=True):
+        scores = found[:, head or 0]
+        category = one.row.get(category_column) if category_column is not None else None
+        for better, worse in one.pairs().tolist():
+            first.append(float(scores[better]))
+            second.append(float(scores[worse]))
+            lengths.append((_length(one.replies[better]), _length(one.replies[worse])))
             categories.append(None if category is None else str(category))
-    if not prompts:
-        raise DataError("no row is a pair", why="; ".join(skipped) or None, fix="give prompt, chosen and rejected")
-    first, second = _pair_scores(model, prompts, chosen, rejected, skipped)
-    kept = np.flatnonzero(~np.isnan(first))
-    if not len(kept):
-        raise DataError("no pair can be scored", why="; ".join(skipped), fix="give pairs that the model takes")
-    first, second = first[kept], second[kept]
-    scores = np.concatenate([first, second])
-    lengths = np.array([_length(side[n]) for side in (chosen, rejected) for n in kept.tolist()], dtype=np.float64)
-    categories = [categories[n] for n in kept.tolist()]
+        if one.is_ranking:
+            pools.append(Pool(scores, one.values))
+    if not first:
+        raise DataError("no two replies of a row differ in the data", fix="give pairs, or rankings that are no ties")
+    differences = np.array(first) - np.array(second)
     names = sorted({name for name in categories if name is not None})
     member = {name: np.array([category == name for category in categories]) for name in names}
     return RewardReport(
-        pair_accuracy(first - second),
-        calibration(first - second, num_bins=num_bins),
-        length_correlation(scores, lengths),
-        {name: pair_accuracy((first - second)[of]) for name, of in member.items()},
-        skipped,
+        pair_accuracy(differences),
+        calibration(differences, num_bins=num_bins),
+        length_correlation(np.array(first + second), np.array(lengths, dtype=np.float64).T.reshape(-1)),
+        {name: pair_accuracy(differences[of]) for name, of in member.items()},
+        best_of_n_curve(pools) if pools else {},
+        best_of_n_curve([Pool(pool.values, pool.values) for pool in pools]) if pools else {},
+        sum(not len(one.pairs()) for one in scored.candidates),
+        {reason: found.count for reason, found in scored.skipped.items()},
+        {reason: found.examples for reason, found in scored.skipped.items()},
     )
-
-
-def _pair_scores(
-    model: Scorer, prompts: Sequence[Any], chosen: Sequence[Any], rejected: Sequence[Any], skipped: dict[str, int]
-) -> NDArray[np.float64]:
-    """Scores (2, pairs) of the better and the worse replies; NaN for a pair that cannot be scored, which is counted."""
-    try:
-        scores = np.asarray(model.score([*prompts, *prompts], [*chosen, *rejected]))
-    except DataError as error:
-        if len(prompts) > 1:
-            pairs = zip(prompts, chosen, rejected, strict=True)
-            parts = [_pair_scores(model, [prompt], [good], [bad], skipped) for prompt, good, bad in pairs]
-            return np.concatenate(parts, axis=1)
-        reason = _reason(error)
-        skipped[reason] = skipped.get(reason, 0) + 1
-        return np.full((2, 1), np.nan)
-    if scores.ndim != 1:
-        raise UsageError("the model gives several scores a reply", fix="take one with SelectHead, or CombinedReward")
-    return scores.reshape(2, -1)
-
-
-def _reason(error: DataError) -> str:
-    return (error.why or error.what).strip()
 
 
 class SelectHead:

@@ -60,9 +60,10 @@ def serve_reward(
 
     ``{"pairs": [{"query": text or messages, "response": text or messages}, ...]}`` is answered with
     ``{"scores": [number, ...]}``, one a pair, in order; GET /health with ``{"status": "ok"}``. What is wrong with a
-    request is answered with status 400, 404, 411 or 413 and ``{"error": {"type", "message"}}``, a failure of the model
-    with 500. Requests are scored one after another. There is no encryption and no password: whoever reaches the port
-    may ask, so another host than this machine's is for networks that keep others out.
+    request is answered with status 400, 404, 411 or 413 and ``{"error": {"type", "message"}}``, with ``reason`` where a
+    pair cannot be scored, a failure of the model with 500. Requests are scored one after another. There is no
+    encryption and no password: whoever reaches the port may ask, so another host than this machine's is for networks
+    that keep others out.
 
     Args:
         model: gives one score a pair.
@@ -109,14 +110,16 @@ def serve_reward(
             except AligniteError as error:
                 log.warning("a request could not be scored: %s", error)
                 status = 400 if error.exit_code == 3 else 500
-                return self._refuse(status, type(error).__name__, str(error))
+                # The reason alone is what a client counts bad rows by.
+                return self._refuse(status, type(error).__name__, str(error), (error.why or error.what).strip())
             except Exception as error:
                 log.exception("a request could not be scored")
                 return self._refuse(500, "internal_error", f"{type(error).__name__}: {error}")
             self._answer(200, {"scores": scores.tolist()})
 
-        def _refuse(self, status: int, kind: str, message: str) -> None:
-            self._answer(status, {"error": {"type": kind, "message": message}})
+        def _refuse(self, status: int, kind: str, message: str, reason: str | None = None) -> None:
+            more = {} if reason is None else {"reason": reason}
+            self._answer(status, {"error": {"type": kind, **more, "message": message}})
 
         def _answer(self, status: int, value: dict[str, Any]) -> None:
             body = json.dumps(value).encode()

@@ -13,7 +13,7 @@ from alignite.data.prepared import split_windows
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import NumericsError, UsageError
 from alignite.models.reward import Text, encode_row, inference, positions_of
-from alignite.models.reward_files import load_reward_model
+from alignite.models.reward_files import open_reward_model
 from alignite.models.routing import hidden_states
 from alignite.types import NO_PARENT
 
@@ -83,13 +83,25 @@ class ProcessRewardModel:
         self.aggregation, self.neutral_is_good, self.max_tokens = aggregation, neutral_is_good, max_tokens
 
     @classmethod
-    def from_folder(cls, folder: str | Path, *, device: str = "cpu", **options: Any) -> ProcessRewardModel:
-        """The model and the tokenizer of a folder, or of a hub id.
+    def from_folder(
+        cls,
+        folder: str | Path,
+        *,
+        base: str | Path | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+        **options: Any,
+    ) -> ProcessRewardModel:
+        """The model and the tokenizer of a folder, of an adapter's folder or of a hub id, with the class's options.
+
+        Args:
+            base: the base of an adapter; default: the one that it names.
 
         Raises:
-            ModelError, TokenizerError: as loading them does.
+            ModelError, AdapterError, TokenizerError: as :func:`alignite.models.reward_files.open_reward_model`.
         """
-        return cls(load_reward_model(folder, device=device), ChatTokenizer.from_folder(folder), **options)
+        model, home = open_reward_model(folder, base, dtype=dtype, device=device)
+        return cls(model, ChatTokenizer.from_folder(home), **options)
 
     def step_scores(
         self, prompts: Sequence[Text], solutions: Sequence[str | Sequence[str]]

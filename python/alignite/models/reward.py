@@ -15,7 +15,7 @@ import torch
 from alignite.config import PrepareConfig
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import DataError, NumericsError, TemplateError, UsageError
-from alignite.models.reward_files import load_reward_model, save_reward_model
+from alignite.models.reward_files import open_reward_model, save_reward_model
 from alignite.models.routing import hidden_states
 from alignite.models.score_head import score_scale, set_score_scale
 
@@ -73,15 +73,25 @@ class RewardModel:
 
     @classmethod
     def from_folder(
-        cls, folder: str | Path, *, dtype: str = "float32", device: str = "cpu", **options: Any
+        cls,
+        folder: str | Path,
+        *,
+        base: str | Path | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+        **options: Any,
     ) -> RewardModel:
-        """The model and the tokenizer of a folder, or of a hub id, with the options of the class.
+        """The model and the tokenizer of a folder or of a hub id, with the options of the class.
+
+        Args:
+            folder: a reward model's, or that of an adapter, which is put on its base.
+            base: the base of an adapter; default: the one that it names.
 
         Raises:
-            ModelError, TokenizerError: as loading them does.
+            ModelError, AdapterError, TokenizerError: as :func:`alignite.models.reward_files.open_reward_model`.
         """
-        model = load_reward_model(folder, dtype=dtype, device=device)
-        return cls(model, ChatTokenizer.from_folder(folder), **options)
+        model, home = open_reward_model(folder, base, dtype=dtype, device=device)
+        return cls(model, ChatTokenizer.from_folder(home), **options)
 
     def save(self, folder: str | Path) -> None:
         """Write model, gain, offset and tokenizer: :func:`alignite.models.reward_files.save_reward_model`."""
@@ -92,7 +102,7 @@ class RewardModel:
 
         Args:
             prompts: texts, each a user's turn where the model has a chat template, or lists of messages.
-            completions: texts or lists of messages; an empty text is a reply that ends at once.
+            completions: texts or lists of messages; an empty text, or one message of it, is a reply that ends at once.
 
         Raises:
             UsageError: there is not one completion for each prompt. DataError: a pair is no text and no messages, or
@@ -170,7 +180,7 @@ class RewardModel:
         groups: dict[tuple[int, ...], _Encoded] = {}
         for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             # What ends a reply stands behind any; an empty one is that alone, though no row to train on.
-            empty = isinstance(completion, str) and not completion.strip()
+            empty = _is_empty(completion)
             row = {"prompt": prompt, "completion": "." if empty else completion, "label": True}
             ids, labels = encode_row(self.tokenizer, row, "unpaired", f"pair {number}", self.max_length)
             start = int(np.flatnonzero(labels >= 0)[0])
@@ -179,6 +189,18 @@ class RewardModel:
             group.replies.append(reply)
             group.numbers.append(number)
         return list(groups.values())
+
+
+def _is_empty(completion: Any) -> bool:
+    """Whether a reply says nothing, in either of its forms."""
+    if not isinstance(completion, str):
+        if isinstance(completion, Mapping) or not isinstance(completion, Sequence) or len(completion) != 1:
+            return False
+        (message,) = completion
+        if not isinstance(message, Mapping) or message.get("role") != "assistant" or message.get("tool_calls"):
+            return False
+        completion = message.get("content")
+    return isinstance(completion, str) and not completion.strip()
 
 
 def encode_row(

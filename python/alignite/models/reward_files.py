@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,7 +59,7 @@ def load_reward_model(
             the model is no causal LM.
     """
     path = checked_folder(folder)
-    name = _head_name(path)
+    name = head_name(path)
     model, info = read_weights(path, dtype)
     head = None if name is None else _read_head(path, name)
     info = {key: set(value) for key, value in info.items() if key.endswith("_keys")}
@@ -92,7 +93,30 @@ def load_reward_model(
     return ready_model(model, device)
 
 
-def _head_name(path: Path) -> str | None:
+def open_reward_model(
+    folder: str | Path, base: str | Path | None = None, *, dtype: str = "float32", device: str = "cpu"
+) -> tuple[nn.Module, str | Path]:
+    """A reward model to score with, a folder of its own or an adapter's, and where its tokenizer is.
+
+    Args:
+        folder: as of :func:`load_reward_model`, or a PEFT folder, whose adapter is put on its base.
+        base: the base of an adapter; default: the one that it names. An adapter of the hub is told by it.
+
+    Raises:
+        ModelError: as :func:`load_reward_model`. AdapterError: as
+            :func:`alignite.peft.score_files.load_score_adapter`.
+    """
+    path = Path(folder)
+    is_adapter = (path / "adapter_config.json").is_file() and not (path / "config.json").is_file()
+    if base is None and not is_adapter:
+        return load_reward_model(folder, dtype=dtype, device=device), folder
+    # Adapters stand above models and need this room; who opens a folder need not know which of the two it holds.
+    load = import_module("alignite.peft.score_files").load_score_adapter
+    model, home = load(folder, base, dtype=dtype, device=device)
+    return model, folder if (path / "tokenizer.json").is_file() else home
+
+
+def head_name(path: Path) -> str | None:
     """What the folder calls its score head; None when it has none."""
     keys = _keys(path)
     try:

@@ -111,7 +111,7 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str = "default", *,
     path = resolve_model(folder, "adapter")
     if not (path / CONFIG_FILE).is_file() and (path / name / CONFIG_FILE).is_file():
         path = path / name
-    config = LoraConfig.from_mapping(_read_config(path), where=str(path / CONFIG_FILE))
+    config = LoraConfig.from_mapping(read_config(path), where=str(path / CONFIG_FILE))
     tensors = _read_weights(path)
     before = state_of(model).active
     grads = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -140,7 +140,12 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str = "default", *,
     return config
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The fields of an adapter's folder.
+
+    Raises:
+        AdapterError: adapter_config.json is missing or damaged.
+    """
     file = path / CONFIG_FILE
     try:
         values = json.loads(file.read_text())

@@ -86,15 +86,9 @@ class SavedLinear(AdapterModule):
         self.weight = nn.Parameter(weight.detach().clone())
         bias = cast("Tensor | None", base.bias)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
-        # A tuple, so that the base does not become a child of its own child.
-        self._base = (base,)
 
     def post(self, x: Tensor, y: Tensor) -> Tensor:
         return nn.functional.linear(x.to(self.weight.dtype), self.weight, self.bias)
-
-    def weight_delta(self) -> Tensor | None:
-        """What merging adds; None where a bias would be left behind."""
-        return None if self.bias is not None else self.weight.float() - weight_of(self._base[0]).float()
 
 
 class FusedLinear:

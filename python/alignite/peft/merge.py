@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from alignite.errors import AdapterError
+from alignite.peft.lora import SavedLinear
 from alignite.peft.seat import AdapterModule, Seat, leave_seat, seats, set_active, state_of, weight_of
 
 log = logging.getLogger("alignite")
@@ -34,13 +35,25 @@ def merge_adapter(model: nn.Module, name: str = "default") -> MergeReport:
     """
     found = seats(model, name)
     deltas: dict[str, torch.Tensor] = {}
+    copies: dict[str, SavedLinear] = {}
     for path, module in found.items():
-        delta = cast("AdapterModule", cast("Seat", module).adapters[name]).weight_delta()
+        adapter = cast("AdapterModule", cast("Seat", module).adapters[name])
+        if isinstance(adapter, SavedLinear):
+            copies[path] = adapter
+            continue
+        delta = adapter.weight_delta()
         if delta is None:
             raise AdapterError(f"adapter {name!r} is not an update of a weight", where=path, fix="keep it apart")
         deltas[path] = delta
     lost = total = 0.0
     with torch.no_grad():
+        for path, copy in copies.items():
+            # The copy itself, not base + (copy - base), which rounding would make another; its bias with it.
+            module = found.pop(path)
+            weight_of(module).copy_(copy.weight)
+            if copy.bias is not None:
+                cast("torch.Tensor", module.bias).copy_(copy.bias)
+            leave_seat(module, name)
         for path, module in found.items():
             weight, delta = weight_of(module), deltas[path].detach()
             wanted = weight.to(torch.promote_types(weight.dtype, torch.float32)) + delta
@@ -53,4 +66,4 @@ def merge_adapter(model: nn.Module, name: str = "default") -> MergeReport:
     share = (lost / total) ** 0.5 if total else 0.0
     if share > 0.01:
         log.warning("merging lost %.0f%% of the update to rounding; merge into a float32 model instead", 100 * share)
-    return MergeReport(len(found), share)
+    return MergeReport(len(found) + len(copies), share)

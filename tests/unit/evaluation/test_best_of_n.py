@@ -62,3 +62,17 @@ def test_what_cannot_be_asked() -> None:
         best_of_n_curve([])
     with pytest.raises(UsageError):
         best_of_n_trials([Pool(np.zeros(2), np.zeros(2))], [3])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_told_and_one_without_an_answer_is_not_asked_for(bad: float) -> None:
+    good = Pool(np.array([0.1, 0.9]), np.array([0.0, 1.0]))
+    wrong = Pool(np.array([0.1, bad]), np.array([0.0, 1.0]))
+    for ask in (lambda pools: best_of_n_trials(pools, [1, 2], trials=2), best_of_n_curve):
+        with pytest.raises(UsageError, match="problem 1: the score of sample 1 is"):
+            ask([good, wrong])
+        with pytest.raises(UsageError, match="problem 0: scores are of shape"):
+            ask([Pool(np.zeros(3), np.zeros(2))])
+    unanswered = Pool(np.array([0.1, bad]), np.array([1.0, np.nan]))
+    assert best_of_n_trials([unanswered], [2], trials=2) == {2: (1.0, 0.0)}
+    assert best_of_n_curve([unanswered], [2]) == {2: 1.0}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, pearsonr, spearmanr
 
 from alignite.data import ChatTokenizer
-from alignite.errors import DataError, UsageError
+from alignite.errors import DataError, NumericsError, UsageError
 from alignite.evaluation.reward import (
     SelectHead,
     calibration,
@@ -56,6 +56,7 @@ def test_pairs_rankings_and_bad_rows() -> None:
         "safety": (0, 1),
     }
     assert sum(report.skipped.values()) == 2
+    assert sorted(place for places in report.examples.values() for place in places) == ["row:5", "row:6"]
     assert report.to_dict()["categories"]["chat"]["pairs"] == 2
     with pytest.raises(DataError, match="no row is a pair"):
         evaluate_reward(Shouting(), ROWS[4:])
@@ -145,3 +146,78 @@ def test_models_that_agree_do_not_differ() -> None:
     assert turned["std"] > 0.5
     with pytest.raises(UsageError):
         ensemble_disagreement(one[None])
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        (lambda scores: [*scores[:-1], np.nan], NumericsError, r"row:3, reply 1: .*nan"),
+        (lambda scores: [-np.inf, *scores[1:]], NumericsError, r"row:1, reply 0: .*inf"),
+        (lambda scores: scores[1:], UsageError, r"shape \(5,\) for 6 replies"),
+        (lambda scores: 1.0, UsageError, r"shape \(\) for 6 replies"),
+        (lambda scores: [*scores[:3], "good", *scores[4:]], UsageError, r"row:2, reply 1: a score is 'good'"),
+        (lambda scores: [*scores[:3], None, *scores[4:]], NumericsError, r"row:2, reply 1"),
+        (lambda scores: "great!", UsageError, "a score is 'great!'"),
+        (lambda scores: [[1.0], [1.0, 2.0], *[[1.0]] * 4], UsageError, "not a number"),
+        (lambda scores: [[]] * 6, UsageError, r"shape \(6, 0\)"),
+    ],
+)
+def test_what_a_foreign_scorer_gives_is_checked(answer: Any, kind: type[Exception], said: str) -> None:
+    rows = [{"prompt": "q", "chosen": "yes!!", "rejected": "no"}] * 3
+
+    def score(prompts: Sequence[Any], completions: Sequence[Any]) -> Any:
+        return answer([float(text.count("!")) for text in completions])
+
+    with pytest.raises(kind, match=said):
+        evaluate_reward(score, rows)
+    assert evaluate_reward(lambda prompts, completions: [len(text) for text in completions], rows).accuracy.right == 3
+
+
+def test_bad_rows_are_found_without_scoring_all_others_one_by_one() -> None:
+    calls: list[int] = []
+
+    def score(prompts: Sequence[Any], completions: Sequence[Any]) -> list[int]:
+        calls.append(len(completions))
+        if any("long" in text for text in completions):
+            raise DataError("too long")
+        return [len(text) for text in completions]
+
+    rows = [{"prompt": "q", "chosen": "good", "rejected": "bad"} for _ in range(2000)]
+    rows[700] = {"prompt": "q", "chosen": "long long", "rejected": "bad"}
+    rows[1999] = {"prompt": "q", "chosen": "good", "rejected": "long"}
+    report = evaluate_reward(score, rows)
+    assert (report.accuracy.pairs, report.skipped) == (1998, {"too long": 2})
+    assert report.examples == {"too long": ["row:701", "row:2000"]}
+    assert len(calls) < 60
+    assert sum(calls) < 1.6 * 4000
+
+
+def test_rankings_have_a_best_of_n_curve_and_ties_no_pair() -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "q", "completions": ["a!", "b", "c!!"], "scores": [1, 0, 0]},
+        {"prompt": "q", "completions": ["a", "b!", "c"], "scores": [0, 1, 1]},
+        {"prompt": "q", "completions": ["a", "b!"], "scores": [1, 1]},
+        {"prompt": "q", "completions": ["alone"], "scores": [1]},
+    ]
+    report = evaluate_reward(Shouting(), rows)
+    assert (report.accuracy.pairs, report.accuracy.right, report.no_pair) == (4, 2, 1)
+    assert report.skipped == {"a ranking of one reply": 1}
+    # Of one: the mean grade. Of three: the loudest.
+    assert report.best_of_n[1] == pytest.approx((1 / 3 + 2 / 3 + 1) / 3)
+    assert report.best_of_n[3] == pytest.approx((0 + 1 + 1) / 3)
+    assert report.best_possible[3] == 1.0
+    with pytest.raises(DataError, match="no two replies"):
+        evaluate_reward(Shouting(), rows[2:3])
+
+
+def test_replies_of_a_ranking_are_scored_once_and_rows_of_another_kind_are_counted() -> None:
+    seen: list[str] = []
+
+    def score(prompts: Sequence[Any], completions: Sequence[Any]) -> list[int]:
+        seen.extend(completions)
+        return [len(text) for text in completions]
+
+    ranking = {"prompt": "q", "completions": ["a", "bb", "ccc", "dddd"], "scores": [0, 1, 2, 3]}
+    report = evaluate_reward(score, [ranking, {"prompt": "q", "completion": "a"}, {"x": 1}])
+    assert seen == ["a", "bb", "ccc", "dddd"]
+    assert (report.accuracy.pairs, report.accuracy.right, sum(report.skipped.values())) == (6, 6, 2)

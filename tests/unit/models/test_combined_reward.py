@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from alignite.errors import UsageError
+from alignite.errors import NumericsError, UsageError
 from alignite.models.combined_reward import CombinedReward, combine_scores
 
 SCORES = np.array([[0.1, 0.15, 0.9, 0.2], [5.0, 6.0, -1.0, 7.0]])
@@ -75,3 +75,40 @@ def test_what_cannot_be_combined() -> None:
             combine_scores(scores, how, **options)
     with pytest.raises(UsageError, match="no model"):
         CombinedReward([])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"how": "weighted", "weights": [1.0, np.nan]}, "weights are"),
+        ({"how": "weighted", "weights": [np.inf, 1.0]}, "weights are"),
+        ({"how": "threshold", "threshold": np.nan}, "threshold is nan"),
+        ({"how": "threshold", "threshold": -np.inf}, "threshold is -inf"),
+        ({"how": "lexicographic", "tolerance": np.nan}, "tolerance is nan"),
+        ({"how": "lexicographic", "tolerance": np.inf}, "tolerance is inf"),
+        ({"how": "lexicographic", "tolerance": -0.1}, "tolerance is -0.1"),
+    ],
+)
+def test_options_that_are_not_finite(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        combine_scores(SCORES, **options)
+    with pytest.raises(UsageError, match=said):  # before anything is scored
+        CombinedReward([Length(1.0), Length(2.0)], **options)
+
+
+def test_scores_that_cannot_be_combined() -> None:
+    wrong = SCORES.copy()
+    wrong[1, 2] = np.nan
+    for how in ("mean", "min", "threshold", "lexicographic"):
+        with pytest.raises(UsageError, match="model 1 for reply 2 is nan"):
+            combine_scores(wrong, how)
+    with pytest.raises(UsageError, match="not numbers"):
+        combine_scores([["a", "b"]])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="something else than truths"):
+        combine_scores(SCORES, "threshold", is_safety=[0.0, np.nan, 1.0, 0.0])  # type: ignore[arg-type]
+    ints = combine_scores(SCORES, "threshold", is_safety=[0, 0, 0, 1])  # type: ignore[arg-type]
+    assert ints.tolist() == [0.1, 6.0, -1.0, 0.2]
+    with pytest.raises(NumericsError, match="pair 1: the score of a reply is"):
+        CombinedReward([Length(1.0), lambda prompts, completions: [1.0, np.nan]]).score(["p", "p"], ["a", "bb"])
+    with pytest.raises(UsageError, match=r"shape \(1,\) for 2 replies"):
+        CombinedReward([lambda prompts, completions: [1.0]]).score(["p", "p"], ["a", "bb"])

@@ -26,6 +26,7 @@ from transformers import (
 
 from alignite.config import PrepareConfig
 from alignite.data import ChatTokenizer, prepare
+from alignite.errors import DataError
 from alignite.models.columns import compute_columns
 from alignite.models.loading import load_model
 from alignite.models.reward import RewardModel
@@ -175,6 +176,24 @@ def test_how_pairs_are_batched_changes_nothing(reward: RewardModel) -> None:
     reward.model.train()
     reward.score(prompts, replies)
     assert reward.model.training
+
+
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_an_empty_reply_ends_at_once_in_both_forms(reward: RewardModel, empty: str) -> None:
+    message = [{"role": "assistant", "content": empty}]
+    found = reward.score(["q"] * 3, [empty, message, "a"])
+    assert found[0] == found[1] != pytest.approx(found[2], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [None, 5, [], ["x"], [{"role": "assistant"}], [{"role": "assistant", "content": None}],
+     [{"role": "user", "content": ""}]],
+)  # fmt: skip
+def test_what_is_no_reply_is_told_by_its_pair(reward: RewardModel, reply: Any) -> None:
+    with pytest.raises(DataError) as error:
+        reward.score(["q", "q"], ["a", reply])
+    assert error.value.where == "pair 1"
 
 
 def test_replies_share_their_prompt(reward: RewardModel) -> None:

@@ -1,0 +1,216 @@
+"""``alignite evaluate``"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignite.cli.options import check_data, escaped, parse, stderr
+from alignite.cli.scorers import Panel, check_models, open_panel
+from alignite.config import EvaluateConfig
+from alignite.errors import DataError, ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from alignite.evaluation.candidates import Placed, Skipped
+    from alignite.evaluation.reward import Accuracy, RewardReport, ScoredSet
+    from alignite.evaluation.steps import StepAccuracy, StepReport
+
+
+def run(argv: Sequence[str]) -> int:
+    """Say how good reward models are on held-out pairs and rankings, or a process reward model on rated steps."""
+    config, as_json = parse(
+        EvaluateConfig, "alignite evaluate", "Evaluate reward models on pairs, rankings or rated steps.", argv
+    )
+    config.validate()
+    if not config.data:
+        raise UsageError("no data is given", fix="add --data FILE")
+    check_models(config)
+    check_data(config.data)
+    if config.output is not None and Path(config.output).exists():
+        raise ResourceError("the output file is there already", where=config.output, fix="name a new file")
+
+    from alignite.data.files import find_files
+    from alignite.evaluation.candidates import Skipped, read_rows
+
+    skipped = Skipped()
+    counted = skipped if config.on_bad_row == "skip" else None
+    rows = list(read_rows(find_files(config.data), config.column_names(), counted))
+    if not rows:
+        raise DataError("there is no row", where=" ".join(config.data), why=str(skipped) or None, fix="give rows")
+    panel = open_panel(config)
+    if _are_steps(rows, config.format) and len(panel.models) == 1 and hasattr(panel.models[0], "step_scores"):
+        result, lines, scores = _steps(panel, rows, skipped, config)
+    else:
+        result, lines, scores = _pairs(panel, rows, skipped, config)
+    if config.on_bad_row == "error" and result["skipped"]:
+        reason, places = next(iter(result["examples"].items()))
+        raise DataError(reason, where=places[0], fix="mend the row, or set on_bad_row to skip")
+    if config.output is not None:
+        from alignite.files import write_file
+
+        write_file(Path(config.output), "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in scores))
+    if as_json:
+        print(json.dumps(_finite(result)))
+        return 0
+    for reason, places in result["examples"].items():
+        lines.append(f"{result['skipped'][reason]:,} rows left out: {reason} (first: {', '.join(places)})")
+    print(escaped("\n".join(lines)))
+    if config.output is not None:
+        stderr(f"wrote {config.output}")
+    return 0
+
+
+def _are_steps(rows: Sequence[Placed], format: str | None) -> bool:
+    if format is not None:
+        return format in ("stepwise", "prm800k")
+    first = rows[0][1]
+    is_prm800k = "question" in first and isinstance(first.get("label"), dict)
+    return is_prm800k or {"labels", "completions"} <= first.keys()
+
+
+Outcome = tuple[dict[str, Any], list[str], list[dict[str, Any]]]
+"""The result as JSON, lines for people, and every row's scores."""
+
+
+def _pairs(panel: Panel, rows: Iterable[Placed], skipped: Skipped, config: EvaluateConfig) -> Outcome:
+    import numpy as np
+
+    from alignite.evaluation.reward import ensemble_disagreement, report_on, score_rows
+
+    if config.safety_column is not None:
+        rows = _with_truths(panel, rows, skipped, config.safety_column)
+    scored = score_rows(panel, rows, format=config.format, skipped=skipped)
+    about = None
+    if config.safety_column is not None:
+        about = np.array([one.row[config.safety_column] for one in scored.candidates for _ in one.replies], dtype=bool)
+    combined = scored.with_column(panel.combine(scored.columns().T, about))
+    how: dict[str, Any] = {"category_column": config.category_column, "num_bins": config.num_bins}
+    names = panel.columns
+    report = report_on(combined, **how)
+    result = report.to_dict()
+    lines = []
+    if len(names) > 1:
+        each = {name: report_on(scored, head=head, **how) for head, name in enumerate(names)}
+        first, second = (np.concatenate([one[kind] for one in _by_pairs(scored)]).T for kind in (0, 1))
+        agreement = ensemble_disagreement(np.stack([first, second], axis=1))
+        result |= {"combine": config.combine, "models": {name: one.to_dict() for name, one in each.items()}}
+        result["agreement"] = agreement
+        lines += _table(
+            ["model", "accuracy", "95 %", "ties", "ECE", "log loss", "length r"],
+            [_row(name, one) for name, one in [*each.items(), (f"combined ({config.combine})", report)]],
+        )
+        lines += ["", f"of pairs of models {agreement['disagreement']:.1%} order a pair differently", ""]
+    else:
+        result["model"] = names[0]
+    lines += _report_lines(report)
+    out: list[dict[str, Any]] = []
+    for one, found, total in zip(scored.candidates, scored.scores, combined.scores, strict=True):
+        said: dict[str, Any] = {"row": one.place, "values": one.values.tolist(), "scores": total[:, 0].tolist()}
+        if len(names) > 1:
+            said["model_scores"] = dict(zip(names, found.T.tolist(), strict=True))
+        out.append(said)
+    return result, lines, out
+
+
+def _with_truths(panel: Panel, rows: Iterable[Placed], skipped: Skipped, column: str) -> Iterable[Placed]:
+    for place, row in rows:
+        try:
+            panel.safety_of(row, column)
+        except DataError as error:
+            skipped.add(place, error)
+            continue
+        yield place, row
+
+
+def _by_pairs(scored: ScoredSet) -> list[Any]:
+    """Of each row the scores of its pairs' better and worse replies, (2, pairs, columns)."""
+    zipped = zip(scored.candidates, scored.scores, strict=True)
+    return [found[one.pairs().T] for one, found in zipped if len(one.pairs())]
+
+
+def _steps(panel: Panel, rows: Iterable[Placed], skipped: Skipped, config: EvaluateConfig) -> Outcome:
+    from alignite.evaluation.steps import report_on_steps, score_solutions
+
+    model: Any = panel.models[0]
+    solutions = score_solutions(model.step_scores, rows, skipped, format=config.format)
+    report = report_on_steps(
+        solutions,
+        skipped,
+        neutral="good" if config.neutral_is_good else "bad",
+        threshold=config.step_threshold,
+        category_column=config.category_column,
+    )
+    out: list[dict[str, Any]] = [
+        {"row": one.place, "labels": one.labels.tolist(), "scores": [] if one.right is None else one.right.tolist()}
+        for one in solutions
+    ]
+    return {"model": panel.names[0], **report.to_dict()}, _step_lines(report), out
+
+
+def _report_lines(report: RewardReport) -> list[str]:
+    found = report.accuracy
+    lines = [
+        f"pairs        {found.pairs:,}, of which {found.ties:,} have equal scores",
+        f"accuracy     {found.accuracy:.1%}, 95 % interval {found.low:.1%} to {found.high:.1%}",
+        f"calibration  ECE {report.calibration.ece:.3f}, log loss {report.calibration.log_loss:.3f}",
+        f"length       r {report.length.pearson:.2f}, rank r {report.length.spearman:.2f}, "
+        f"within pairs {report.length.within_pairs:.2f}",
+    ]
+    if report.categories:
+        rows = [[name, f"{one.pairs:,}", *_share(one)] for name, one in report.categories.items()]
+        lines += ["", *_table(["category", "pairs", "accuracy", "95 %"], rows)]
+    if report.best_of_n:
+        curve = [[str(n), f"{value:.4g}", f"{report.best_possible[n]:.4g}"] for n, value in report.best_of_n.items()]
+        lines += ["", *_table(["best of", "value", "best possible"], curve)]
+    if report.no_pair:
+        lines += ["", f"{report.no_pair:,} rankings are all ties"]
+    return lines
+
+
+def _step_lines(report: StepReport) -> list[str]:
+    found, first = report.accuracy, report.first_error
+    lines = [
+        f"steps        {found.steps:,}",
+        f"accuracy     {found.accuracy:.1%}, 95 % interval {found.low:.1%} to {found.high:.1%}",
+        f"wrong steps  precision {report.precision:.1%}, recall {report.recall:.1%}, F1 {report.f1:.1%}",
+        f"log loss     {report.log_loss:.3f}",
+        f"first error  found in {first.accuracy_wrong:.1%} of {first.wrong:,} wrong solutions, none in "
+        f"{first.accuracy_right:.1%} of {first.right:,} right ones, F1 {first.f1:.1%}",
+    ]
+    if report.categories:
+        rows = [[name, f"{one.steps:,}", *_share(one)] for name, one in report.categories.items()]
+        lines += ["", *_table(["category", "steps", "accuracy", "95 %"], rows)]
+    return lines
+
+
+def _row(name: str, report: RewardReport) -> list[str]:
+    of = report.calibration
+    return [
+        name,
+        *_share(report.accuracy),
+        str(report.accuracy.ties),
+        f"{of.ece:.3f}",
+        f"{of.log_loss:.3f}",
+        f"{report.length.pearson:.2f}",
+    ]
+
+
+def _share(found: Accuracy | StepAccuracy) -> list[str]:
+    return [f"{found.accuracy:.1%}", f"{found.low:.1%} to {found.high:.1%}"]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what is unknown is null."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,193 @@
+"""The reward models that a command line names, opened and asked as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignite.cli.options import check_model_folder
+from alignite.client import HttpClient, RewardClient
+from alignite.config import ScorerOptions
+from alignite.errors import DataError, ModelError, UsageError
+from alignite.models.combined_reward import checked_scores, combine_scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from alignite.types import Scorer
+
+
+class Panel:
+    """Reward models side by side. As a scorer it gives a column for each, or for each of their heads.
+
+    Args:
+        names: of the models. models: what scores.
+        options: how the columns become one score, and which head is taken.
+    """
+
+    def __init__(self, names: Sequence[str], models: Sequence[Scorer], options: ScorerOptions) -> None:
+        # The same model twice, say with other heads behind HTTP, is told apart.
+        again = [list(names[:number]).count(name) for number, name in enumerate(names)]
+        self.names = [name if not before else f"{name}#{before + 1}" for name, before in zip(names, again, strict=True)]
+        self.models, self.options = list(models), options
+        own = [getattr(model, "tokenizer", None) for model in models]
+        self.tokenizer = next((one for one in own if getattr(one, "chat_template", None) is not None), None)
+        self._widths: list[int] = []
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names, once something was scored."""
+        return [
+            name if width == 1 else f"{name}[{head}]"
+            for name, width in zip(self.names, self._widths, strict=True)
+            for head in range(width)
+        ]
+
+    def score(self, prompts: Sequence[Any], completions: Sequence[Any]) -> NDArray[np.float64]:
+        """float64 (replies, columns).
+
+        Raises:
+            UsageError: a model has no such head. And as :func:`alignite.models.combined_reward.checked_scores`.
+        """
+        found = []
+        for name, model in zip(self.names, self.models, strict=True):
+            steps = hasattr(model, "step_scores")
+            scores = checked_scores(model, prompts, [_as_steps(r) if steps else _as_reply(r) for r in completions])
+            if self.options.head is not None and scores.shape[1] > 1:
+                if self.options.head >= scores.shape[1]:
+                    raise UsageError(
+                        f"{name} has {scores.shape[1]} heads, and head {self.options.head} is asked for",
+                        fix="count from 0",
+                    )
+                scores = scores[:, [self.options.head]]
+            found.append(scores)
+        self._widths = [scores.shape[1] for scores in found]
+        return np.concatenate(found, axis=1)
+
+    def combine(self, scores: NDArray[np.float64], is_safety: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """One score a reply, float64 (replies,), of :meth:`score`'s columns."""
+        options = self.options
+        return combine_scores(
+            scores.T,
+            options.combine,
+            weights=options.weights or None,
+            tolerance=options.tolerance,
+            threshold=options.threshold,
+            is_safety=is_safety,
+        )
+
+    def safety_of(self, row: Mapping[str, Any], column: str | None) -> bool:
+        """Whether a row's prompt is about safety.
+
+        Raises:
+            DataError: its column holds no truth value.
+        """
+        value = False if column is None else row.get(column)
+        if not isinstance(value, bool):
+            raise DataError(f"column {column!r} holds {value!r:.40}, not true or false", fix="mend the row")
+        return value
+
+
+class Combined:
+    """A panel as a scorer of one score a reply."""
+
+    def __init__(self, panel: Panel) -> None:
+        self.panel, self.tokenizer = panel, panel.tokenizer
+
+    def score(self, prompts: Sequence[Any], completions: Sequence[Any]) -> NDArray[np.float64]:
+        """float64 (replies,)."""
+        return self.panel.combine(self.panel.score(prompts, completions))
+
+
+def check_models(options: ScorerOptions) -> None:
+    """Find the models before torch is imported.
+
+    Raises:
+        UsageError: no model is given. ModelError: one is not there.
+    """
+    names = [*options.reward_model, *options.process_reward_model]
+    if not names:
+        raise UsageError("no reward_model is given", fix="add --reward_model DIR, or http://HOST:PORT of a served one")
+    for name in names:
+        if _is_url(name):
+            if name in options.process_reward_model:
+                raise UsageError(f"process_reward_model is {name!r}", fix="a served one is given as --reward_model")
+        elif not Path(name).is_dir():
+            check_model_folder(name, "adapter" if options.base_model is not None else "model")
+    if options.base_model is not None:
+        check_model_folder(options.base_model)
+
+
+def open_panel(options: ScorerOptions) -> Panel:
+    """The models that the options name.
+
+    Raises:
+        ModelError, AdapterError, TokenizerError: as opening them does.
+    """
+    import torch
+
+    from alignite.models.loading import resolve_device
+    from alignite.models.process_reward import ProcessRewardModel
+    from alignite.models.reward import RewardModel
+
+    if options.num_threads:
+        torch.set_num_threads(options.num_threads)
+    where: dict[str, Any] = {
+        "dtype": options.dtype,
+        "device": str(resolve_device(options.device)),
+        "max_tokens": options.max_tokens,
+    }
+    models: list[Scorer] = []
+    for name in options.reward_model:
+        if _is_url(name):
+            models.append(RewardClient(HttpClient(name)))
+        else:
+            base = _checked_base(name, options)
+            models.append(RewardModel.from_folder(name, base=base, max_length=options.max_length, **where))
+    for name in options.process_reward_model:
+        kind: dict[str, Any] = {"aggregation": options.aggregation, "neutral_is_good": options.neutral_is_good}
+        base = _checked_base(name, options)
+        models.append(ProcessRewardModel.from_folder(name, base=base, **where, **kind))
+    return Panel([*options.reward_model, *options.process_reward_model], models, options)
+
+
+def _checked_base(name: str, options: ScorerOptions) -> str | None:
+    """The base to put an adapter on, if it is not the one that the adapter names; None for a whole model.
+
+    Raises:
+        ModelError: a whole model has no score head, and a new one would score at random.
+    """
+    from alignite.models.loading import checked_folder
+    from alignite.models.reward_files import head_name
+
+    is_adapter = (Path(name) / "adapter_config.json").is_file() and not (Path(name) / "config.json").is_file()
+    if is_adapter or (options.base_model is not None and not Path(name).is_dir()):
+        return options.base_model
+    if head_name(checked_folder(name)) is None:
+        raise ModelError(
+            "the model has no score head",
+            where=name,
+            why="it is a language model",
+            fix="train a reward model from it with `alignite reward` or `alignite prm`",
+        )
+    return None
+
+
+def _is_url(name: str) -> bool:
+    return name.startswith(("http://", "https://"))
+
+
+def _as_reply(reply: Any) -> Any:
+    """Steps as the text that they are."""
+    is_steps = isinstance(reply, list) and bool(reply) and all(isinstance(step, str) for step in reply)
+    return "\n".join(reply) if is_steps else reply
+
+
+def _as_steps(reply: Any) -> Any:
+    """A reply's message as its text, which is split into steps."""
+    if isinstance(reply, list) and len(reply) == 1 and isinstance(reply[0], Mapping):
+        return str(reply[0].get("content") or "")
+    return reply

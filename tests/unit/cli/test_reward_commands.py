@@ -1,0 +1,298 @@
+"""``alignite evaluate``, ``score`` and ``serve`` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from alignite.cli.main import main
+from alignite.client import HttpClient, RewardClient
+from alignite.errors import DataError
+from alignite.evaluation.reward import evaluate_reward
+from alignite.models.process_reward import ProcessRewardModel
+from alignite.models.reward import RewardModel
+from alignite.models.reward_files import load_reward_model, save_reward_model
+from alignite.models.score_head import set_score_scale
+
+RANKED: list[dict[str, Any]] = [
+    {"prompt": f"q{n}", "completions": ["a" * n, "bb", "c!"], "scores": [1, 0, 0], "category": "xy"[n % 2]}
+    for n in range(1, 5)
+]
+MIXED: list[dict[str, Any]] = [
+    {"prompt": "one", "completion": "a reply", "id": 7},
+    {"messages": [{"role": "user", "content": "one"}, {"role": "assistant", "content": "a reply"}]},
+    {"prompt": "one", "completions": ["a reply", ""], "score": "kept"},
+    {"prompt": "one", "chosen": "a reply", "rejected": "no"},
+    {"chosen": "\n\nHuman: one\n\nAssistant: a reply", "rejected": "\n\nHuman: one\n\nAssistant: no"},
+]
+BAD = ["{bad", '{"x": 1}', '{"prompt": "q", "completions": []}', '{"prompt": "q", "completion": 5}',
+       '{"messages": [{"role": "user", "content": "q"}]}']  # fmt: skip
+STEPS: list[dict[str, Any]] = [
+    {"prompt": f"{n} + 1?", "completions": ["I add", f"so {n}"], "labels": [1, 1 if n % 2 else -1], "category": "add"}
+    for n in range(4)
+]
+
+
+def saved(base: Path, folder: Path, heads: int, seed: int) -> str:
+    model = load_reward_model(base, heads, seed=seed)
+    set_score_scale(model, [2.0] * heads, [0.5] * heads)
+    save_reward_model(model, folder, base)
+    return str(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads cost such small models more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    home = tmp_path_factory.mktemp("models")
+    heads = {"one": 1, "other": 1, "two": 2, "prm": 3}
+    return {name: saved(tiny_model_folder, home / name, n, seed) for seed, (name, n) in enumerate(heads.items())}
+
+
+def rows_file(path: Path, rows: list[dict[str, Any]], bad: list[str] | None = None) -> str:
+    path.write_text("".join(f"{line}\n" for line in [*map(json.dumps, rows), *(bad or [])]))
+    return str(path)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def result(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    code = main([*words, "--json"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(out, parse_constant=refuse)
+
+
+def test_rows_of_every_kind_get_their_scores(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = rows_file(tmp_path / "rows.jsonl", MIXED, BAD), tmp_path / "out.jsonl"
+    words = ["score", "--reward_model", models["one"], "--data", data, "--output"]
+    assert main([*words, str(output)]) == 0
+    printed = capsys.readouterr().out
+    for line in range(6, 11):
+        assert f"{data}:{line}" in printed
+    found = read(output)
+    wanted, no, empty = RewardModel.from_folder(models["one"]).score(["one"] * 3, ["a reply", "no", ""]).tolist()
+    assert [row.keys() - given.keys() for row, given in zip(found, MIXED, strict=True)] == [
+        {"score"}, {"score"}, {"scores", "best"}, *[{"score_chosen", "score_rejected"}] * 2,
+    ]  # fmt: skip
+    assert found[0] == {**MIXED[0], "score": pytest.approx(wanted, abs=1e-6)}
+    assert found[1]["score"] == pytest.approx(wanted, abs=1e-6)
+    assert found[2]["scores"] == pytest.approx([wanted, empty], abs=1e-6)
+    assert found[2]["best"] == int(empty > wanted)
+    for row in found[3:]:
+        assert [row["score_chosen"], row["score_rejected"]] == pytest.approx([wanted, no], abs=1e-6)
+
+    # Scored again: what was there stays under its own name, once.
+    for number in (2, 3):
+        target = tmp_path / f"out{number}.jsonl"
+        report = result(capsys, "score", "--reward_model", models["other"], "--data", str(output), "--output",
+                        str(target))  # fmt: skip
+        assert (report["written"], report["replies"], report["bad"]) == (5, 8, {})
+        assert read(target)[0]["given_score"] == found[0]["score"]
+    assert main([*words, "-"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line) for line in out.splitlines()] == found
+    assert "rows written" in err
+
+
+def test_several_models_and_heads_are_one_score_and_are_told_apart(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{**row, "about_safety": n % 2 == 0} for n, row in enumerate(RANKED)]
+    data = rows_file(tmp_path / "rows.jsonl", rows)
+    texts = [row["prompt"] for row in rows for _ in range(3)], [reply for row in rows for reply in row["completions"]]
+    one, other = (RewardModel.from_folder(models[name]).score(*texts) for name in ("one", "other"))
+    two = RewardModel.from_folder(models["two"]).score(*texts)
+    safe = np.repeat([True, False] * 2, 3)
+    cases: dict[str, tuple[list[str], list[str], Any]] = {
+        "mean": (["one", "other"], [], (one + other) / 2),
+        "min": (["one", "two"], ["--combine", "min"], np.minimum(one, two.min(1))),
+        "head": (["one", "two"], ["--combine", "weighted", "--weights", "1", "10", "--head", "1"],
+                 one + 10 * two[:, 1]),
+        "switch": (["one", "other"], ["--combine", "threshold", "--threshold", "-0.1", "--safety_column",
+                                      "about_safety"], np.where(safe | (one < -0.1), one, other)),
+    }  # fmt: skip
+    for name, (chosen, more, wanted) in cases.items():
+        output = tmp_path / f"{name}.jsonl"
+        given = [models[model] for model in chosen]
+        report = result(capsys, "score", "--reward_model", *given, "--data", data, "--output", str(output), *more)
+        found = read(output)
+        assert np.concatenate([row["scores"] for row in found]) == pytest.approx(wanted, abs=1e-6)
+        assert list(found[0]["model_scores"]) == report["models"]
+        assert found[0]["given_scores"] == [1, 0, 0]
+        if name == "min":
+            assert report["models"] == [models["one"], f"{models['two']}[0]", f"{models['two']}[1]"]
+    output = tmp_path / "places.jsonl"
+    given = [models["one"], models["other"]]
+    result(capsys, "score", "--reward_model", *given, "--data", data, "--output", str(output), "--combine",
+           "lexicographic", "--tolerance", "100")  # fmt: skip
+    for number, row in enumerate(read(output)):  # the sign of the first model's scores, then the second's order
+        some = slice(3 * number, 3 * number + 3)
+        assert row["scores"] == np.argsort(np.lexsort((other[some], one[some] >= 0))).tolist()
+
+
+def test_pairs_and_rankings_are_evaluated(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [*RANKED, {"prompt": "t", "completions": ["a", "b"], "scores": [1, 1]}]
+    data = rows_file(tmp_path / "rows.jsonl", rows, BAD[:2])
+    wanted = evaluate_reward(RewardModel.from_folder(models["one"]), rows).to_dict()
+    found = result(capsys, "evaluate", "--reward_model", models["one"], "--data", data, "--output",
+                   str(tmp_path / "scores.jsonl"))  # fmt: skip
+    assert found["accuracy"] == pytest.approx(wanted["accuracy"])
+    assert found["categories"]["x"]["pairs"] == 4
+    assert found["best_of_n"] == {str(n): pytest.approx(value) for n, value in wanted["best_of_n"].items()}
+    assert (found["no_pair"], sum(found["skipped"].values())) == (1, 2)
+    scores = read(tmp_path / "scores.jsonl")
+    assert [row["row"] for row in scores] == [f"{data}:{n}" for n in range(1, 6)]
+    assert scores[0]["values"] == [1, 0, 0]
+
+    assert main(["evaluate", "--reward_model", models["one"], "--data", data]) == 0
+    printed = capsys.readouterr().out
+    for said in ("accuracy", "95 % interval", "ECE", "within pairs", "best of", "category", f"{data}:6", "all ties"):
+        assert said in printed
+
+    several = result(capsys, "evaluate", "--reward_model", models["one"], models["two"], "--data", data)
+    assert list(several["models"]) == [models["one"], f"{models['two']}[0]", f"{models['two']}[1]"]
+    assert several["models"][models["one"]]["accuracy"] == found["accuracy"]
+    assert 0 <= several["agreement"]["disagreement"] <= 1
+    chosen = result(capsys, "evaluate", "--reward_model", models["two"], "--head", "1", "--data", data)
+    assert chosen["accuracy"] == several["models"][f"{models['two']}[1]"]["accuracy"]
+    # Lengths that do not differ have no correlation, which JSON calls null.
+    same = rows_file(tmp_path / "same.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "b"}])
+    assert result(capsys, "evaluate", "--reward_model", models["one"], "--data", same)["length"]["pearson"] is None
+
+
+def test_rated_steps_are_evaluated(models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, output = rows_file(tmp_path / "steps.jsonl", STEPS, BAD[:2]), tmp_path / "scores.jsonl"
+    words = ("evaluate", "--process_reward_model", models["prm"], "--data", data)
+    found = result(capsys, *words, "--output", str(output))
+    scorer = ProcessRewardModel.from_folder(models["prm"])
+    wanted = scorer.step_scores([row["prompt"] for row in STEPS], [row["completions"] for row in STEPS])
+    for row, values in zip(read(output), wanted, strict=True):
+        assert row["scores"] == pytest.approx(values.tolist(), abs=1e-6)
+    says = np.concatenate(wanted) >= 0.5
+    good = np.array([label > 0 for row in STEPS for label in row["labels"]])
+    assert (found["accuracy"]["steps"], found["accuracy"]["right"]) == (8, int((says == good).sum()))
+    assert (found["first_error"]["wrong"], found["first_error"]["right"]) == (2, 2)
+    assert sum(found["skipped"].values()) == 2
+    assert main([*words, "--step_threshold", "0.9"]) == 0
+    assert "first error" in capsys.readouterr().out
+
+    # The same model ranks whole solutions.
+    ranked = [{"prompt": "2?", "completions": ["a\nb", "c\nd\ne"], "scores": [1, 0]}]
+    report = result(capsys, "evaluate", "--process_reward_model", models["prm"], "--aggregation", "min", "--data",
+                    rows_file(tmp_path / "ranked.jsonl", ranked))  # fmt: skip
+    assert report["accuracy"]["pairs"] == 1
+    target = tmp_path / "scored.jsonl"
+    result(capsys, "score", "--process_reward_model", models["prm"], "--data", data, "--output", str(target))
+    assert [row["score"] for row in read(target)] == pytest.approx([float(values.prod()) for values in wanted])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_served_model_scores_the_same_and_ends_when_told(
+    number: signal.Signals, models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = rows_file(tmp_path / "rows.jsonl", [*MIXED[:4], {"prompt": "q", "completion": "long " * 900}])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    codes: list[int] = []
+
+    def ask() -> None:
+        try:
+            for _ in range(200):
+                with socket.socket() as tried:
+                    if tried.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            words = ["score", "--data", data, "--max_length", "2000", "--reward_model"]
+            codes.append(main([*words, url, "--output", str(tmp_path / "served.jsonl")]))
+            codes.append(main([*words, models["one"], "--output", str(tmp_path / "here.jsonl")]))
+            with pytest.raises(DataError) as error:
+                RewardClient(HttpClient(url)).score(["q"], ["long " * 900])
+            codes.append("longer than" in str(error.value.why))
+        finally:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    asker = threading.Thread(target=ask)
+    asker.start()
+    assert main(["serve", "--reward_model", models["one"], "--port", str(port), "--max_length", "2000"]) == 0
+    asker.join()
+    assert codes == [0, 0, True]
+    assert signal.getsignal(number) is before
+    out = capsys.readouterr().out
+    assert url in out
+    assert out.count("longer than max_length") == 2  # the row is counted the same behind HTTP
+    for served, here in zip(read(tmp_path / "served.jsonl"), read(tmp_path / "here.jsonl"), strict=True):
+        assert served.keys() == here.keys()
+        for name in ("score", "score_chosen", "scores"):
+            assert served.get(name) == (pytest.approx(here[name], abs=1e-6) if name in here else None)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def test_refusals(
+    models: dict[str, str], tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = rows_file(tmp_path / "rows.jsonl", MIXED[:1], BAD[1:2])
+    out = ["--output", str(tmp_path / "out.jsonl")]
+    one = ["--reward_model", models["one"]]
+    cases: list[tuple[list[str], int, str]] = [
+        (["score", "--data", data, *out], 2, "no reward_model is given"),
+        (["score", *one, *out], 2, "no data is given"),
+        (["score", *one, "--data", data], 2, "no output is given"),
+        (["score", *one, "--data", data, "--output", "x.csv"], 2, ".jsonl"),
+        (["score", *one, "--data", data, "--output", "-", "--json"], 2, "standard output"),
+        (["score", *one, "--data", data, "--output", data], 6, "there already"),
+        (["score", *one, "--data", data, *out, "--on_bad_row", "error"], 3, f"{data}:2"),
+        (["score", *one, "--data", data, *out, "--combine", "lexicographic"], 3, "no row could be scored"),
+        (["score", *one, "--data", data, *out, "--combine", "weighted"], 2, "a number a model"),
+        (["score", *one, "--data", data, *out, "--weights", "nan", "--combine", "weighted"], 2, "not finite"),
+        (["score", *one, "--data", data, *out, "--safety_column", "x"], 2, "without threshold"),
+        (["score", "--reward_model", models["two"], "--head", "2", "--data", data, *out], 2, "2 heads"),
+        (["score", "--reward_model", str(tiny_model_folder), "--data", data, *out], 4, "no score head"),
+        (["score", "--reward_model", str(tmp_path / "none"), "--data", data, *out], 4, "no model folder"),
+        (["score", "--reward_model", "http://", "--data", data, *out], 2, "no server's URL"),
+        (["score", "--process_reward_model", "http://127.0.0.1:1", "--data", data, *out], 2, "a served one"),
+        (["score", "--process_reward_model", models["one"], "--data", data, *out], 2, "two or three classes"),
+        (["evaluate", *one], 2, "no data is given"),
+        (["evaluate", *one, "--data", data], 3, "no row is a pair"),
+        (["evaluate", *one, "--data", data, "--step_threshold", "1"], 2, "step_threshold is 1"),
+        (["serve"], 2, "no reward_model is given"),
+        (["serve", *one, "--combine", "lexicographic"], 2, "one call"),
+        (["serve", *one, "--port", "70000"], 2, "port is 70000"),
+        (["serve", "--reward_model", models["two"], "--head", "7"], 2, "2 heads"),
+    ]
+    for words, code, said in cases:
+        assert main(words) == code, words
+        assert said in capsys.readouterr().err, words
+    assert not (tmp_path / "out.jsonl").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
