@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignite.config.options import check_bound
-from alignite.errors import UsageError
+from alignite.config.options import check_bound, check_finite
+from alignite.errors import ConfigError, UsageError
 from alignite.objectives.pieces import WithoutState, as_tensor, reply_lengths, reply_sums
 from alignite.objectives.ranking import POLICY, best_shares
+from alignite.objectives.rows import ranked, with_marker
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SLOPE, VALUE = "contrast.slope", "contrast.value"
-"""The columns that the pre-pass gives, (replies,): the term's gradient by a reply's log-probability, and its value."""
+SLOPE, VALUE, ALONE = "contrast.slope", "contrast.value", "contrast.alone"
+"""The columns that the pre-pass gives, (replies,): the term's gradient by a reply's log-probability, its value, and 1
+where a reply is its record's own and no other instruction of the update has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ class InstructionContrastObjective(WithoutState):
     contrast_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bound("contrast_weight", self.contrast_weight, 0, True)
 
     @property
@@ -63,7 +66,7 @@ class InstructionContrastObjective(WithoutState):
         batches: Sequence[FeedbackBatch],
         total: Callable[[dict[str, float]], dict[str, float]],
     ) -> list[dict[str, Tensor]]:
-        """``contrast.slope`` and ``contrast.value`` of each micro-batch."""
+        """``contrast.slope``, ``contrast.value`` and ``contrast.alone`` of each micro-batch."""
         sums = [
             reply_sums(found["policy.logp"].detach(), batch).double().cpu().numpy()
             for found, batch in zip(columns, batches, strict=True)
@@ -96,7 +99,7 @@ class InstructionContrastObjective(WithoutState):
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
         """Terms ``sft`` and ``contrast``; metrics ``own_probability``, the mean share of an output's own instruction
-        in its softmax, and ``entropy`` (nats)."""
+        in its softmax, ``alone``, the share of outputs that no other instruction has, and ``entropy`` (nats)."""
         sums, counts, own = reply_sums(columns["policy.logp"], batch), self.counts(batch), best_shares(batch)
         slope, value = batch.given[SLOPE], batch.given[VALUE]
         # The value is the pre-pass's; what is added to it is 0 and has the gradient.
@@ -109,6 +112,7 @@ class InstructionContrastObjective(WithoutState):
         shares = own * np.exp(-value.double().cpu().numpy() / np.where(own > 0, own, 1.0))
         metrics = {
             "own_probability": (float(shares.sum()), counts["contrast"]),
+            "alone": (float(batch.given[ALONE].sum()), counts["contrast"]),
             "entropy": (float(entropy.sum()), float(entropy.numel())),
         }
         return LossOutput(terms, metrics)
@@ -128,7 +132,7 @@ def _softmax(
     prompts: Mapping[str, Mapping[str, tuple[float, float, float]]],
     like: Tensor,
 ) -> dict[str, Tensor]:
-    slope, value = np.zeros(len(names)), np.zeros(len(names))
+    slope, value, alone = np.zeros(len(names)), np.zeros(len(names)), np.zeros(len(names))
     for place, (output, prompt) in enumerate(names):
         known = prompts[output].values()
         highest = max(logp for _, logp, _ in known)
@@ -138,7 +142,8 @@ def _softmax(
         owners = sum(mine for _, _, mine in known)
         slope[place] = owners * math.exp(prompts[output][prompt][1] - log_sum) - own[place]
         value[place] = own[place] * (log_sum - logps[place])
-    return {SLOPE: as_tensor(slope, like), VALUE: as_tensor(value, like)}
+        alone[place] = own[place] if sum(times for times, _, _ in known) < 2 else 0.0
+    return {SLOPE: as_tensor(slope, like), VALUE: as_tensor(value, like), ALONE: as_tensor(alone, like)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +151,14 @@ class HindsightRelabel:
     """Turns scored replies into examples of the instruction that they do follow.
 
     Args:
-        good, bad: what to ask for; put before the prompt.
+        good, bad: what to ask for; put before the prompt's text, or that of its last user message.
         threshold: the least score of a good reply.
         separator: between the instruction and the prompt.
 
     Source: HIR (arXiv 2302.05206, section 3.2): p* = phi(p, q, o, r).
+
+    Raises:
+        ConfigError: ``threshold`` is not finite, or the instructions are equal.
     """
 
     good: str = "Give a right answer."
@@ -158,33 +166,59 @@ class HindsightRelabel:
     threshold: float = 0.5
     separator: str = "\n"
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        """Rows of prompt and completion from ranked rows (prompt, completions, scores) with prompts of text."""
+    def __post_init__(self) -> None:
+        check_finite(self)
+        if self.good == self.bad:
+            raise ConfigError(f"both instructions are {self.good!r}", fix="give two that differ")
+
+    def __call__(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of prompt and completion from ranked rows (prompt, completions, scores).
+
+        Raises:
+            DataError: a row has no replies, or not a number for each. UsageError: a prompt of messages has no user
+                message.
+        """
         return [
-            {"prompt": f"{self.good if score >= self.threshold else self.bad}{self.separator}{row['prompt']}"}
-            | {"completion": reply}
-            for row in rows
-            for reply, score in zip(row["completions"], row["scores"], strict=True)
+            {"prompt": with_marker(prompt, f"{self._asked(score)}{self.separator}"), "completion": reply}
+            for prompt, replies, scores in (ranked(row, number) for number, row in enumerate(rows, 1))
+            for reply, score in zip(replies, scores, strict=True)
         ]
 
+    def _asked(self, score: float) -> str:
+        return self.good if score >= self.threshold else self.bad
 
-def contrast_rows(rows: Sequence[Mapping[str, str]], size: int) -> list[dict[str, Any]]:
+
+def contrast_rows(rows: Sequence[Mapping[str, Any]], size: int) -> list[dict[str, Any]]:
     """Ranked rows for :class:`InstructionContrastObjective`: each prompt with the outputs of its group.
 
-    Rows are grouped in their order, ``size`` to a group, fewer in the last. A prompt's own completion scores 1, the
+    Rows are grouped in their order, ``size`` to a group, fewer in the last, which joins the one before when it would be
+    of one. A prompt's own completion scores 1, the
     others of its group 0; completions that are equal to its own are left out. A group takes size^2 replies.
 
     Raises:
-        UsageError: ``size`` is below 1.
+        UsageError: ``size`` is below 2, or the rows are one.
     """
-    if size < 1:
-        raise UsageError(f"groups of {size} instructions", fix="give at least 1")
+    if size < 2 or len(rows) == 1:
+        raise UsageError(
+            f"groups of {min(size, len(rows))} instructions",
+            why="an output alone in its group is contrasted with nothing",
+            fix="give a size of at least 2, and as many rows",
+        )
     found = []
-    for start in range(0, len(rows), size):
-        group = rows[start : start + size]
+    starts = list(range(0, len(rows), size))
+    if len(rows) % size == 1:
+        starts.pop()
+    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+        group = rows[start:end]
         for row in group:
-            others = dict.fromkeys(other["completion"] for other in group if other["completion"] != row["completion"])
-            completions = [row["completion"], *others]
-            scores = [1.0] + [0.0] * len(others)
+            # Not a set: completions of messages cannot be hashed.
+            completions = [row["completion"]]
+            completions += [
+                other["completion"]
+                for place, other in enumerate(group)
+                if other["completion"] != row["completion"]
+                and all(other["completion"] != earlier["completion"] for earlier in group[:place])
+            ]
+            scores = [1.0] + [0.0] * (len(completions) - 1)
             found.append({"prompt": row["prompt"], "completions": completions, "scores": scores})
     return found

@@ -12,6 +12,7 @@ from alignite.config.options import check_bound
 from alignite.errors import UsageError
 from alignite.objectives.pieces import WithoutState
 from alignite.objectives.ranking import POLICY, REFERENCE
+from alignite.objectives.rows import ranked, with_marker
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, SftBatch, Term
 
 if TYPE_CHECKING:
@@ -50,12 +51,13 @@ def quark_rows(
         marker: text that names a quantile; new tokens of the tokenizer or plain words.
 
     Raises:
-        UsageError: as :func:`quantiles`; or a prompt of messages has no user message.
+        UsageError: as :func:`quantiles`; or a prompt of messages has no user message. DataError: a row has no
+            replies, or not a number for each.
     """
     pool = [
-        (row["prompt"], text, score)
-        for row in rows
-        for text, score in zip(row["completions"], row["scores"], strict=True)
+        (prompt, text, score)
+        for prompt, texts, scores in (ranked(row, number) for number, row in enumerate(rows, 1))
+        for text, score in zip(texts, scores, strict=True)
     ]
     places = quantiles([score for _, _, score in pool], num_quantiles)
     return [
@@ -63,18 +65,6 @@ def quark_rows(
         {"prompt": with_marker(prompt, marker.format(quantile=place)), "completion": text, "label": True}
         for (prompt, text, _), place in zip(pool, places.tolist(), strict=True)
     ]
-
-
-def with_marker(prompt: Any, marker: str) -> Any:
-    """The prompt with a marker before its text, or before the text of its last user message."""
-    if isinstance(prompt, str):
-        return f"{marker}{prompt}"
-    messages = [dict(message) for message in prompt]
-    for message in reversed(messages):
-        if message["role"] == "user":
-            message["content"] = f"{marker}{message['content']}"
-            return messages
-    raise UsageError("a prompt has no user message to put a marker in", fix="begin the prompt with a user message")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +88,7 @@ class QuarkObjective(WithoutState):
     kl_coef: float = 0.05
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bound("kl_coef", self.kl_coef, 0, True)
 
     @property

@@ -66,6 +66,7 @@ class SLiCObjective(WithoutState):
     reg: str = "ce"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bound("delta", self.delta, 0, True)
         check_bound("lam", self.lam, 0, True)
         check_choice("kind", self.kind, KINDS)

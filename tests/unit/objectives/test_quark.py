@@ -8,7 +8,7 @@ import torch
 from ranked_replies import Reply, batch_of, columns_of, update, value
 
 from alignite.errors import ConfigError, UsageError
-from alignite.objectives.quark import QuarkObjective, quantiles, quark_rows, with_marker
+from alignite.objectives.quark import QuarkObjective, quantiles, quark_rows
 from alignite.types import IGNORE, Objective, SftBatch
 
 
@@ -44,19 +44,6 @@ def test_rows_name_the_quantile_over_the_whole_pool() -> None:
         {"prompt": [{"role": "user", "content": "[1] r"}], "completion": "poor", "label": True},
     ]
     assert rows[1]["prompt"] == [{"role": "user", "content": "r"}]
-
-
-def test_the_marker_begins_the_last_user_message() -> None:
-    turns = [{"role": role, "content": role} for role in ("system", "user", "assistant", "user", "assistant")]
-    assert [turn["content"] for turn in with_marker(turns, "k ")] == [
-        "system",
-        "user",
-        "assistant",
-        "k user",
-        "assistant",
-    ]
-    with pytest.raises(UsageError, match="no user message"):
-        with_marker(turns[:1], "k")
 
 
 def test_the_loss_by_hand() -> None:
