@@ -172,10 +172,32 @@ class SLiCConfig(ReferenceOptions):
 
 
 @config_class
+class CoHConfig(PreferenceConfig):
+    """Chain of Hindsight on pairs and rankings; see :class:`alignite.objectives.CoHObjective`."""
+
+    learning_rate: float = option(default=2e-5, help="peak learning rate")
+    good: str = option(default="A helpful answer:", help="marker of the good answer")
+    bad: str = option(default="An unhelpful answer:", help="marker of the bad answer")
+    forms: list[str] = option(
+        default=["p", "n", "pn", "np"],
+        help="conversations that are made of a row: the good answer p, the bad one n, or both in an order",
+        choices=("p", "n", "pn", "np"),
+    )
+    separator: str = option(default="\n", help="what stands between a user message and the marker")
+
+
+@config_class
 class QuarkConfig(ReferenceOptions):
     """Quark on replies under reward markers; see :class:`alignite.objectives.QuarkObjective`."""
 
     kl_coef: float = option(default=0.05, help="weight of the divergence from the reference; 0 needs none")
+    num_quantiles: int = option(
+        default=5,
+        help="quantiles of the rankings' replies, each with a marker; 0 when the data's rows have their markers",
+    )
+    marker: str = option(
+        default="<rwd_{quantile}>", help="marker of a quantile, which begins the prompt; 0 is the best"
+    )
 
 
 @config_class
@@ -193,6 +215,28 @@ class ContrastConfig(PreferenceConfig):
 
     contrast_weight: float = option(default=1.0, help="weight of the contrastive term")
     shuffle: bool = option(default=False, help="shuffling would part the rows that are contrasted with each other")
+
+
+@config_class
+class HIRConfig(ContrastConfig):
+    """Hindsight instruction relabelling on rankings; see :class:`alignite.objectives.HIRObjective`."""
+
+    good: str = option(default="Give a right answer.", help="what a good reply is said to have been asked for")
+    bad: str = option(default="Give a wrong answer.", help="what a bad reply is said to have been asked for")
+    threshold: float = option(default=0.5, help="least score of a good reply")
+    separator: str = option(default="\n", help="what stands between that and the prompt")
+    group_size: int = option(default=4, help="instructions whose outputs are contrasted with each other")
+
+    def validate(self) -> None:
+        super().validate()
+        check_bound("group_size", self.group_size, 2, True)
+        rows = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        if rows % self.group_size:
+            raise ConfigError(
+                f"an update has {rows} rows and group_size is {self.group_size}",
+                why="a group must come in one update",
+                fix="let per_device_train_batch_size times gradient_accumulation_steps be a multiple of group_size",
+            )
 
 
 @config_class
@@ -250,9 +294,11 @@ METHOD_CONFIGS: dict[str, type[PreferenceConfig]] = {
     "kto": KTOConfig,
     "rrhf": RRHFConfig,
     "slic": SLiCConfig,
+    "coh": CoHConfig,
     "quark": QuarkConfig,
     "figa": FIGAConfig,
     "contrast": ContrastConfig,
+    "hir": HIRConfig,
     "stable_alignment": StableAlignmentConfig,
 }
 """The config class of each method of :data:`alignite.objectives.registry.METHODS`."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError, DataError
 from alignite.objectives.pieces import check_choice
-from alignite.objectives.rows import plain, ranked
+from alignite.objectives.rows import plain, ranked, usable
+from alignite.objectives.sft import SFTObjective
 from alignite.types import SftBatch
 
 FORMS = ("p", "n", "pn", "np")
@@ -87,6 +88,22 @@ class ChainOfHindsight:
                 messages.append({"role": "user", "content": markers[side]})
             messages.append({"role": "assistant", "content": answers[side], "train": True})
         return messages
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoHObjective(ChainOfHindsight, SFTObjective):
+    """Supervised fine-tuning on the rows that :class:`ChainOfHindsight` makes, whose options it has.
+
+    Source, errors: as there.
+    """
+
+    takes: ClassVar[str] = "preference"
+    makes: ClassVar[str] = "conversation"
+
+    def rows(self, rows: Iterable[Mapping[str, Any]], bad: Callable[[DataError], None]) -> Iterator[dict[str, Any]]:
+        """Rows of messages of preferences, as :class:`alignite.types.RowMaker` says."""
+        for made in usable(rows, lambda row: self([row]), bad):
+            yield from made
 
 
 def _answers(row: Mapping[str, Any], number: int) -> dict[str, str] | None:

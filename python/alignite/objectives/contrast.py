@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignite.config.options import check_bound, check_finite
-from alignite.errors import ConfigError, UsageError
+from alignite.config.options import check_bound
 from alignite.objectives.pieces import WithoutState, as_tensor, reply_lengths, reply_sums
 from alignite.objectives.ranking import POLICY, best_shares
-from alignite.objectives.rows import ranked, with_marker
 from alignite.types import FeedbackBatch, LossOutput, Term
 
 if TYPE_CHECKING:
@@ -32,8 +30,8 @@ class InstructionContrastObjective(WithoutState):
     P_ik = log pi(o_i | q_k) is output i under instruction k, summed over its tokens. A record is an instruction with
     its own output, the best reply, and outputs of other instructions; an output is known in another record by its
     tokens. The sum over k takes the records of the update, over micro-batches and ranks, that hold output i: a group
-    of :func:`contrast_rows` must therefore come in one update. The softmax over k comes from a pre-pass, so that how an
-    update is split changes nothing.
+    of :func:`alignite.objectives.hir.contrast_rows` must therefore come in one update. The softmax over k comes from a
+    pre-pass, so that how an update is split changes nothing.
 
     HIR's label smoothing and entropy bonus are not offered: they need gradients over the whole vocabulary.
 
@@ -144,81 +142,3 @@ def _softmax(
         value[place] = own[place] * (log_sum - logps[place])
         alone[place] = own[place] if sum(times for times, _, _ in known) < 2 else 0.0
     return {SLOPE: as_tensor(slope, like), VALUE: as_tensor(value, like), ALONE: as_tensor(alone, like)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class HindsightRelabel:
-    """Turns scored replies into examples of the instruction that they do follow.
-
-    Args:
-        good, bad: what to ask for; put before the prompt's text, or that of its last user message.
-        threshold: the least score of a good reply.
-        separator: between the instruction and the prompt.
-
-    Source: HIR (arXiv 2302.05206, section 3.2): p* = phi(p, q, o, r).
-
-    Raises:
-        ConfigError: ``threshold`` is not finite, or the instructions are equal.
-    """
-
-    good: str = "Give a right answer."
-    bad: str = "Give a wrong answer."
-    threshold: float = 0.5
-    separator: str = "\n"
-
-    def __post_init__(self) -> None:
-        check_finite(self)
-        if self.good == self.bad:
-            raise ConfigError(f"both instructions are {self.good!r}", fix="give two that differ")
-
-    def __call__(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Rows of prompt and completion from ranked rows (prompt, completions, scores).
-
-        Raises:
-            DataError: a row has no replies, or not a number for each. UsageError: a prompt of messages has no user
-                message.
-        """
-        return [
-            {"prompt": with_marker(prompt, f"{self._asked(score)}{self.separator}"), "completion": reply}
-            for prompt, replies, scores in (ranked(row, number) for number, row in enumerate(rows, 1))
-            for reply, score in zip(replies, scores, strict=True)
-        ]
-
-    def _asked(self, score: float) -> str:
-        return self.good if score >= self.threshold else self.bad
-
-
-def contrast_rows(rows: Sequence[Mapping[str, Any]], size: int) -> list[dict[str, Any]]:
-    """Ranked rows for :class:`InstructionContrastObjective`: each prompt with the outputs of its group.
-
-    Rows are grouped in their order, ``size`` to a group, fewer in the last, which joins the one before when it would be
-    of one. A prompt's own completion scores 1, the
-    others of its group 0; completions that are equal to its own are left out. A group takes size^2 replies.
-
-    Raises:
-        UsageError: ``size`` is below 2, or the rows are one.
-    """
-    if size < 2 or len(rows) == 1:
-        raise UsageError(
-            f"groups of {min(size, len(rows))} instructions",
-            why="an output alone in its group is contrasted with nothing",
-            fix="give a size of at least 2, and as many rows",
-        )
-    found = []
-    starts = list(range(0, len(rows), size))
-    if len(rows) % size == 1:
-        starts.pop()
-    for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
-        group = rows[start:end]
-        for row in group:
-            # Not a set: completions of messages cannot be hashed.
-            completions = [row["completion"]]
-            completions += [
-                other["completion"]
-                for place, other in enumerate(group)
-                if other["completion"] != row["completion"]
-                and all(other["completion"] != earlier["completion"] for earlier in group[:place])
-            ]
-            scores = [1.0] + [0.0] * (len(completions) - 1)
-            found.append({"prompt": row["prompt"], "completions": completions, "scores": scores})
-    return found

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from alignite.config.options import check_bound
-from alignite.errors import UsageError
+from alignite.errors import ConfigError, DataError, UsageError
 from alignite.objectives.pieces import WithoutState
 from alignite.objectives.ranking import POLICY, REFERENCE
-from alignite.objectives.rows import ranked, with_marker
+from alignite.objectives.rows import ranked, usable, with_marker
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, SftBatch, Term
 
 if TYPE_CHECKING:
@@ -51,19 +52,19 @@ def quark_rows(
         marker: text that names a quantile; new tokens of the tokenizer or plain words.
 
     Raises:
-        UsageError: as :func:`quantiles`; or a prompt of messages has no user message. DataError: a row has no
-            replies, or not a number for each.
+        UsageError: as :func:`quantiles`. DataError: a row has no replies, or not a number for each; or a prompt of
+            messages has no user message.
     """
-    pool = [
-        (prompt, text, score)
-        for prompt, texts, scores in (ranked(row, number) for number, row in enumerate(rows, 1))
-        for text, score in zip(texts, scores, strict=True)
-    ]
-    places = quantiles([score for _, _, score in pool], num_quantiles)
+    scored = [ranked(row, number) for number, row in enumerate(rows, 1)]
+    places = iter(quantiles([score for _, _, scores in scored for score in scores], num_quantiles).tolist())
+    return [row for prompt, texts, _ in scored for row in _marked(prompt, texts, places, marker)]
+
+
+def _marked(prompt: Any, texts: Sequence[Any], places: Iterator[int], marker: str) -> list[dict[str, Any]]:
     return [
         # Every reply is imitated, under its marker; the label says so to the format.
-        {"prompt": with_marker(prompt, marker.format(quantile=place)), "completion": text, "label": True}
-        for (prompt, text, _), place in zip(pool, places.tolist(), strict=True)
+        {"prompt": with_marker(prompt, marker.format(quantile=next(places))), "completion": text, "label": True}
+        for text in texts
     ]
 
 
@@ -78,6 +79,8 @@ class QuarkObjective(WithoutState):
 
     Args:
         kl_coef: 0 needs no reference model.
+        num_quantiles: K, of the rows that are made of rankings; 0 where the data's rows have their markers.
+        marker: text that names a ``{quantile}``.
 
     Source: Quark (arXiv 2205.13636, equation 3); k3 is of Schulman, "Approximating KL divergence" (2020).
 
@@ -86,10 +89,34 @@ class QuarkObjective(WithoutState):
     """
 
     kl_coef: float = 0.05
+    num_quantiles: int = 5
+    marker: str = "<rwd_{quantile}>"
+    makes: ClassVar[str] = "unpaired"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_bound("kl_coef", self.kl_coef, 0, True)
+        check_bound("num_quantiles", self.num_quantiles, 0, True)
+        if "{quantile}" not in self.marker or self.marker.replace("{quantile}", "").count("{"):
+            raise ConfigError(f"marker is {self.marker!r}", fix="write {quantile}, and no other brace, in it")
+
+    @property
+    def takes(self) -> str:
+        return "ranked" if self.num_quantiles else ""
+
+    def rows(self, rows: Iterable[Mapping[str, Any]], bad: Callable[[DataError], None]) -> Iterator[dict[str, Any]]:
+        """The rows of :func:`quark_rows`, as :class:`alignite.types.RowMaker` says: scores first, then each row."""
+
+        def scored(row: Mapping[str, Any]) -> list[tuple[Any, Sequence[Any], list[float]]]:
+            with_marker(row["prompt"], "")  # what has no place for a marker has no place in the pool
+            return [ranked(row, 1)]
+
+        pool = array("d")
+        for ((_, _, scores),) in usable(rows, scored, bad):
+            pool.extend(scores)
+        places = iter(quantiles(pool, self.num_quantiles).tolist())
+        for ((prompt, texts, _),) in usable(rows, scored, lambda _: None):
+            yield from _marked(prompt, texts, places, self.marker)
 
     @property
     def columns(self) -> frozenset[str]:

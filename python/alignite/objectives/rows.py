@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from alignite.errors import DataError, UsageError
+from alignite.errors import DataError
+
+T = TypeVar("T")
+
+
+def usable(
+    rows: Iterable[Mapping[str, Any]],
+    make: Callable[[Mapping[str, Any]], Sequence[T]],
+    bad: Callable[[DataError], None],
+) -> Iterator[Sequence[T]]:
+    """What is made of each row, one after the other; a row of which nothing can be made is told to ``bad``."""
+    for row in rows:
+        try:
+            made = make(row)
+        except DataError as error:
+            bad(error)
+        else:
+            yield made
 
 
 def ranked(row: Mapping[str, Any], number: int) -> tuple[Any, Sequence[Any], list[float]]:
@@ -34,7 +51,7 @@ def with_marker(prompt: Any, marker: str) -> Any:
     """The prompt with a marker before its text, or before the text of its last user message.
 
     Raises:
-        UsageError: a prompt of messages has no user message.
+        DataError: a prompt of messages has no user message.
     """
     if isinstance(prompt, str):
         return f"{marker}{prompt}"
@@ -43,7 +60,7 @@ def with_marker(prompt: Any, marker: str) -> Any:
         if message["role"] == "user":
             message["content"] = f"{marker}{plain(message['content'])}"
             return messages
-    raise UsageError("a prompt has no user message to put a marker in", fix="begin the prompt with a user message")
+    raise DataError("a prompt has no user message to put a marker in", fix="begin the prompt with a user message")
 
 
 def plain(content: Any) -> str:
@@ -54,6 +71,8 @@ def plain(content: Any) -> str:
     """
     if isinstance(content, str):
         return content
+    if content is None:
+        raise DataError("a message has no text", fix="leave such rows out")
     parts = [part if isinstance(part, str) else part.get("text") for part in content]
     if not all(isinstance(part, str) for part in parts):
         raise DataError("a message has a part that is not text", fix="only text parts are read: leave such rows out")

@@ -22,15 +22,16 @@ from alignite.errors import ConfigError, UsageError
 from alignite.models.loading import load_model
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
+from alignite.trainers.made_rows import make_rows
 from alignite.trainers.reference import ReferenceLogProbs, adapter_off, freeze, frozen_copy, mix_into
 from alignite.training import distributed
 from alignite.training.source import PackedSource
-from alignite.types import Callback, Objective, PrepassObjective, Role
+from alignite.types import Callback, Objective, PrepassObjective, Role, RowMaker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alignite.types import FeedbackBatch
+    from alignite.types import FeedbackBatch, SftBatch
 
 MOVED = "reference.tensors"
 """The file of a checkpoint that holds a reference which follows the policy, in safetensors' format."""
@@ -71,7 +72,12 @@ class PreferenceTrainer(Trainer):
         config = args if args is not None else PreferenceConfig()
 
         def prepare_records(data: Any, tokenizer: ChatTokenizer, folder: Path, expected: str | None) -> PreparedSet:
-            return prepare(data, tokenizer, config, folder, kinds=kinds, expected=expected)  # type: ignore[arg-type]
+            options, taken = config, kinds
+            if isinstance(objective, RowMaker):
+                taken = (objective.makes,)
+                if objective.takes:
+                    data, options = make_rows(data, objective, config, folder.with_name(f"{folder.name}-rows.jsonl"))
+            return prepare(data, tokenizer, options, folder, kinds=taken, expected=expected)  # type: ignore[arg-type]
 
         super().__init__(
             model,
@@ -90,6 +96,7 @@ class PreferenceTrainer(Trainer):
         self._partnered = isinstance(objective, PrepassObjective) and getattr(objective, "needs_partners", False)
         if isinstance(objective, PrepassObjective):
             columns = columns | objective.prepass_columns
+        self._conversations = isinstance(objective, RowMaker) and objective.makes == "conversation"
         self._needs_reference = any(name.startswith("reference.") for name in columns)
         given = ref_model if ref_model is not None else self._options.ref_model
         if given is not None and not self._needs_reference:
@@ -173,7 +180,9 @@ class PreferenceTrainer(Trainer):
 
     def make_batch(
         self, data: PreparedSet, windows: NDArray[np.int64], partners: NDArray[np.int64] | None = None
-    ) -> FeedbackBatch:
+    ) -> FeedbackBatch | SftBatch:
+        if self._conversations:
+            return data.batch(windows)
         known = self._computed.get(data.fingerprint)
         batch = known.batch(data, windows) if known is not None else data.feedback_batch(windows)
         if not self._partnered:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 from ranked_replies import Reply, batch_of, columns_of
 
-from alignite.errors import ConfigError, UsageError
-from alignite.objectives.contrast import HindsightRelabel, InstructionContrastObjective, contrast_rows
+from alignite.errors import ConfigError
+from alignite.objectives.contrast import InstructionContrastObjective
 from alignite.types import FeedbackBatch, PrepassObjective
 
 OBJECTIVE = InstructionContrastObjective()
@@ -130,37 +130,6 @@ def test_an_output_whose_own_instruction_is_elsewhere_takes_no_part() -> None:
     assert contrast(records, different(1)) == (0.0, [0.0, 0.0])
 
 
-def test_relabelled_rows_ask_for_what_was_done() -> None:
-    rows = [{"prompt": "2+2?", "completions": ["4", "5"], "scores": [1.0, 0.0]}]
-    assert HindsightRelabel(good="Right:", bad="Wrong:", separator=" ")(rows) == [
-        {"prompt": "Right: 2+2?", "completion": "4"},
-        {"prompt": "Wrong: 2+2?", "completion": "5"},
-    ]
-
-
-def test_contrast_rows_are_groups_in_order() -> None:
-    rows = [{"prompt": f"p{n}", "completion": text} for n, text in enumerate(["a", "b", "a", "c"])]
-    assert contrast_rows(rows, 3) == [
-        {"prompt": "p0", "completions": ["a", "b", "c"], "scores": [1.0, 0.0, 0.0]},
-        {"prompt": "p1", "completions": ["b", "a", "c"], "scores": [1.0, 0.0, 0.0]},
-        {"prompt": "p2", "completions": ["a", "b", "c"], "scores": [1.0, 0.0, 0.0]},
-        {"prompt": "p3", "completions": ["c", "a", "b"], "scores": [1.0, 0.0, 0.0]},
-    ]
-    assert [row["completions"] for row in contrast_rows(rows, 2)] == [["a", "b"], ["b", "a"], ["a", "c"], ["c", "a"]]
-
-
-@pytest.mark.parametrize(("rows", "size"), [(4, 0), (4, 1), (1, 4)])
-def test_a_group_of_one_instruction_is_refused(rows: int, size: int) -> None:
-    with pytest.raises(UsageError, match="groups of"):
-        contrast_rows([{"prompt": "p", "completion": "a"}] * rows, size)
-
-
-def test_completions_of_messages_are_told_apart() -> None:
-    first, second = ([{"role": "assistant", "content": text}] for text in "ab")
-    rows = [{"prompt": "p", "completion": one} for one in (first, second, first)]
-    assert [row["completions"] for row in contrast_rows(rows, 3)] == [[first, second], [second, first], [first, second]]
-
-
 def test_outputs_that_are_contrasted_with_none_are_counted() -> None:
     records = group([[-1.0, -2.0], [-5.0, -3.0]])
     records.append([Reply((-4.0,), 1.0, ids=(109,))])
@@ -172,7 +141,3 @@ def test_outputs_that_are_contrasted_with_none_are_counted() -> None:
 def test_options_out_of_range() -> None:
     with pytest.raises(ConfigError):
         InstructionContrastObjective(contrast_weight=-1.0)
-    with pytest.raises(ConfigError, match="both"):
-        HindsightRelabel(good="x", bad="x")
-    with pytest.raises(ConfigError, match="threshold"):
-        HindsightRelabel(threshold=math.nan)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from ranked_replies import Reply, batch_of, columns_of, update, value
 
-from alignite.errors import ConfigError, UsageError
+from alignite.errors import ConfigError, DataError, UsageError
 from alignite.objectives.quark import QuarkObjective, quantiles, quark_rows
-from alignite.types import IGNORE, Objective, SftBatch
+from alignite.types import IGNORE, Objective, RowMaker, SftBatch
 
 
 def test_it_is_an_objective() -> None:
@@ -46,6 +46,20 @@ def test_rows_name_the_quantile_over_the_whole_pool() -> None:
     assert rows[1]["prompt"] == [{"role": "user", "content": "r"}]
 
 
+def test_it_makes_the_same_rows_of_what_has_a_place_for_the_marker() -> None:
+    rows = [
+        {"prompt": [{"role": "system", "content": "s"}], "completions": ["x"], "scores": [99.0]},
+        *({"prompt": f"q{n}", "completions": ["a", "b"], "scores": [n, -n]} for n in range(4)),
+    ]
+    bad: list[DataError] = []
+    objective = QuarkObjective(num_quantiles=3, marker="{quantile}: ")
+    assert isinstance(objective, RowMaker)
+    assert objective.takes == "ranked"
+    assert list(objective.rows(rows, bad.append)) == quark_rows(rows[1:], 3, "{quantile}: ")
+    assert len(bad) == 1
+    assert QuarkObjective(num_quantiles=0).takes == ""
+
+
 def test_the_loss_by_hand() -> None:
     records = [[Reply((-1.0, -2.0), reference=(-1.5, -2.0))]]
     k3 = math.exp(-0.5) - 1 + 0.5
@@ -70,3 +84,6 @@ def test_without_kl_it_is_supervised_fine_tuning_of_any_batch() -> None:
 def test_options_out_of_range() -> None:
     with pytest.raises(ConfigError):
         QuarkObjective(kl_coef=-0.1)
+    for marker in ("none", "{quantile} {other}", "{quantile"):
+        with pytest.raises(ConfigError, match="marker"):
+            QuarkObjective(marker=marker)

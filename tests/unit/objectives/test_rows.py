@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from alignite.errors import DataError, UsageError
+from alignite.errors import DataError
 from alignite.objectives.coh import ChainOfHindsight
-from alignite.objectives.contrast import HindsightRelabel
+from alignite.objectives.hir import HindsightRelabel
 from alignite.objectives.quark import quark_rows
 from alignite.objectives.rows import with_marker
 
@@ -54,7 +54,7 @@ def test_the_marker_begins_the_last_user_message() -> None:
         "k user",
         "assistant",
     ]
-    with pytest.raises(UsageError, match="no user message"):
+    with pytest.raises(DataError, match="no user message"):
         with_marker(turns[:1], "k")
 
 
