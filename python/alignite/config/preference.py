@@ -166,8 +166,9 @@ class SLiCConfig(ReferenceOptions):
     kind: str = option(default="rank", help="calibration", choices=("rank", "margin", "list", "reward"))
     reg: str = option(
         default="ce",
-        help="regularizer: imitation of the best reply, or divergence from a reference",
-        choices=("ce", "kl"),
+        help="regularizer: imitation of the best reply, or divergence from a reference, over the vocabulary or as an "
+        "estimate from the reply's tokens",
+        choices=("ce", "kl", "k3"),
     )
 
 
@@ -191,6 +192,12 @@ class QuarkConfig(ReferenceOptions):
     """Quark on replies under reward markers; see :class:`alignite.objectives.QuarkObjective`."""
 
     kl_coef: float = option(default=0.05, help="weight of the divergence from the reference; 0 needs none")
+    kl: str = option(
+        default="exact",
+        help="the divergence: over the vocabulary, or an estimate from the replies' tokens",
+        choices=("exact", "k3"),
+    )
+    entropy_coef: float = option(default=0.0, help="weight of the entropy that is rewarded")
     num_quantiles: int = option(
         default=5,
         help="quantiles of the rankings' replies, each with a marker; 0 when the data's rows have their markers",
@@ -214,6 +221,8 @@ class ContrastConfig(PreferenceConfig):
     """Contrast of instructions; see :class:`alignite.objectives.InstructionContrastObjective`."""
 
     contrast_weight: float = option(default=1.0, help="weight of the contrastive term")
+    label_smoothing: float = option(default=0.0, help="share of imitation that goes to the whole vocabulary")
+    entropy_coef: float = option(default=0.0, help="weight of the entropy that is rewarded")
     shuffle: bool = option(default=False, help="shuffling would part the rows that are contrasted with each other")
 
 
@@ -221,6 +230,8 @@ class ContrastConfig(PreferenceConfig):
 class HIRConfig(ContrastConfig):
     """Hindsight instruction relabelling on rankings; see :class:`alignite.objectives.HIRObjective`."""
 
+    label_smoothing: float = option(default=0.2, help="share of imitation that goes to the whole vocabulary")
+    entropy_coef: float = option(default=0.001, help="weight of the entropy that is rewarded")
     good: str = option(default="Give a right answer.", help="what a good reply is said to have been asked for")
     bad: str = option(default="Give a wrong answer.", help="what a bad reply is said to have been asked for")
     threshold: float = option(default=0.5, help="least score of a good reply")

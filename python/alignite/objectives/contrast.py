@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignite.config.options import check_bound
+from alignite.config.options import check_bound, check_share
 from alignite.objectives.pieces import WithoutState, as_tensor, reply_lengths, reply_sums
 from alignite.objectives.ranking import POLICY, best_shares
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -25,7 +25,10 @@ where a reply is its record's own and no other instruction of the update has it.
 
 @dataclass(frozen=True, kw_only=True)
 class InstructionContrastObjective(WithoutState):
-    """L = -mean over tokens of log pi(o_it | q_i, o_i<t) + contrast_weight * mean_i (log sum_k exp P_ik - P_ii).
+    """L = mean of c_it + contrast_weight * mean_i (log sum_k exp P_ik - P_ii) - entropy_coef * mean of H_it, where
+
+    c_it = -(1 - e) log pi(o_it | q_i, o_i<t) - e * mean over the vocabulary of log pi(v | q_i, o_i<t), e the label
+    smoothing, and H_it the policy's entropy there.
 
     P_ik = log pi(o_i | q_k) is output i under instruction k, summed over its tokens. A record is an instruction with
     its own output, the best reply, and outputs of other instructions; an output is known in another record by its
@@ -33,10 +36,9 @@ class InstructionContrastObjective(WithoutState):
     of :func:`alignite.objectives.hir.contrast_rows` must therefore come in one update. The softmax over k comes from a
     pre-pass, so that how an update is split changes nothing.
 
-    HIR's label smoothing and entropy bonus are not offered: they need gradients over the whole vocabulary.
-
     Args:
         contrast_weight: of the second term.
+        label_smoothing: e, at least 0 and below 1. entropy_coef: of the last term.
 
     Source: HIR, hindsight instruction relabeling (arXiv 2302.05206, section 3.3).
 
@@ -45,14 +47,19 @@ class InstructionContrastObjective(WithoutState):
     """
 
     contrast_weight: float = 1.0
+    label_smoothing: float = 0.0
+    entropy_coef: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_bound("contrast_weight", self.contrast_weight, 0, True)
+        check_share("label_smoothing", self.label_smoothing, 1)
+        check_bound("entropy_coef", self.entropy_coef, 0, True)
 
     @property
     def columns(self) -> frozenset[str]:
-        return POLICY
+        names = {"policy.mean_logp"} if self.label_smoothing else set()
+        return frozenset(POLICY | names | ({"policy.graphed_entropy"} if self.entropy_coef else set()))
 
     @property
     def prepass_columns(self) -> frozenset[str]:
@@ -90,26 +97,32 @@ class InstructionContrastObjective(WithoutState):
         ]
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
-        """Tokens of own outputs for ``sft``, own outputs for ``contrast``."""
+        """Tokens of own outputs for ``sft`` and ``entropy``, own outputs for ``contrast``."""
         own = best_shares(batch)
-        lengths = reply_lengths(batch).double().cpu().numpy()
-        return {"sft": float((own * lengths).sum()), "contrast": float(own.sum())}
+        tokens = float((own * reply_lengths(batch).double().cpu().numpy()).sum())
+        counts = {"sft": tokens, "contrast": float(own.sum())}
+        return counts | {"entropy": tokens} if self.entropy_coef else counts
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
-        """Terms ``sft`` and ``contrast``; metrics ``own_probability``, the mean share of an output's own instruction
-        in its softmax, ``alone``, the share of outputs that no other instruction has, and ``entropy`` (nats)."""
+        """Terms ``sft``, ``contrast`` and ``entropy``; metrics ``own_probability``, the mean share of an output's own
+        instruction in its softmax, ``alone``, the share of outputs that no other instruction has, and ``entropy``."""
         sums, counts, own = reply_sums(columns["policy.logp"], batch), self.counts(batch), best_shares(batch)
         slope, value = batch.given[SLOPE], batch.given[VALUE]
         # The value is the pre-pass's; what is added to it is 0 and has the gradient.
         contrast = value.sum() + (slope * (sums - sums.detach())).sum()
+        shares, e = as_tensor(own, sums), self.label_smoothing
+        said = (1 - e) * sums + e * reply_sums(columns["policy.mean_logp"], batch) if e else sums
         terms = {
-            "sft": Term(-(sums * as_tensor(own, sums)).sum(), counts["sft"]),
+            "sft": Term(-(said * shares).sum(), counts["sft"]),
             "contrast": Term(contrast, counts["contrast"], self.contrast_weight),
         }
+        if self.entropy_coef:
+            spread = reply_sums(columns["policy.graphed_entropy"], batch) * shares
+            terms["entropy"] = Term(-spread.sum(), counts["entropy"], self.entropy_coef)
         entropy = columns["policy.entropy"]
-        shares = own * np.exp(-value.double().cpu().numpy() / np.where(own > 0, own, 1.0))
+        probabilities = own * np.exp(-value.double().cpu().numpy() / np.where(own > 0, own, 1.0))
         metrics = {
-            "own_probability": (float(shares.sum()), counts["contrast"]),
+            "own_probability": (float(probabilities.sum()), counts["contrast"]),
             "alone": (float(batch.given[ALONE].sum()), counts["contrast"]),
             "entropy": (float(entropy.sum()), float(entropy.numel())),
         }

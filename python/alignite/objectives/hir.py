@@ -97,7 +97,8 @@ class HIRObjective(InstructionContrastObjective, HindsightRelabel):
     group, which must come in one update.
 
     Args:
-        group_size: at least 2. contrast_weight: as of :class:`alignite.objectives.InstructionContrastObjective`.
+        group_size: at least 2. contrast_weight, label_smoothing, entropy_coef: as of
+            :class:`alignite.objectives.InstructionContrastObjective`, the paper's by default.
         good, bad, threshold, separator: as of :class:`HindsightRelabel`.
 
     Source: HIR (arXiv 2302.05206, section 3).
@@ -107,6 +108,8 @@ class HIRObjective(InstructionContrastObjective, HindsightRelabel):
     """
 
     group_size: int = 4
+    label_smoothing: float = 0.2
+    entropy_coef: float = 0.001
     takes: ClassVar[str] = "ranked"
     makes: ClassVar[str] = "ranking"
 

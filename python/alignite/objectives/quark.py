@@ -11,7 +11,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError, DataError, UsageError
-from alignite.objectives.pieces import WithoutState
+from alignite.objectives.pieces import WithoutState, check_choice
 from alignite.objectives.ranking import POLICY, REFERENCE
 from alignite.objectives.rows import ranked, usable, with_marker
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, SftBatch, Term
@@ -70,25 +70,29 @@ def _marked(prompt: Any, texts: Sequence[Any], places: Iterator[int], marker: st
 
 @dataclass(frozen=True, kw_only=True)
 class QuarkObjective(WithoutState):
-    """L = mean over scored tokens of (-log pi(y_t | k, x, y_<t) + kl_coef * (u_t - 1 - log u_t)).
+    """L = mean over scored tokens of (-log pi(y_t | k, x, y_<t) + kl_coef * KL_t - entropy_coef * H_t).
 
-    u_t = ref(y_t) / pi(y_t), and k is the reward marker in the prompt. The second part estimates KL(pi || ref) from
-    the token that stands there (the k3 estimator), where the paper takes the whole vocabulary; it is never negative, 0
-    where the two agree, and unbiased for replies that the policy sampled. The paper's entropy bonus is not offered:
-    alignite's entropy column has no gradient.
+    k is the reward marker in the prompt, KL_t the KL(pi || ref) over the whole vocabulary where y_t is predicted, and
+    H_t the policy's entropy there, both with their gradients. With ``kl`` k3, KL_t is u - 1 - log u of the token that
+    stands there, u = ref(y_t) / pi(y_t): never negative, and unbiased only for replies that the policy sampled.
 
     Args:
         kl_coef: 0 needs no reference model.
+        kl: ``exact`` or ``k3``.
+        entropy_coef: the authors' code takes 0.06.
         num_quantiles: K, of the rows that are made of rankings; 0 where the data's rows have their markers.
         marker: text that names a ``{quantile}``.
 
-    Source: Quark (arXiv 2205.13636, equation 3); k3 is of Schulman, "Approximating KL divergence" (2020).
+    Source: Quark (arXiv 2205.13636, equation 3, and the authors' main.py, whose divergence this is); k3 is of Schulman,
+    "Approximating KL divergence" (2020).
 
     Raises:
         ConfigError: an option is out of its range.
     """
 
     kl_coef: float = 0.05
+    kl: str = "exact"
+    entropy_coef: float = 0.0
     num_quantiles: int = 5
     marker: str = "<rwd_{quantile}>"
     makes: ClassVar[str] = "unpaired"
@@ -96,6 +100,8 @@ class QuarkObjective(WithoutState):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_bound("kl_coef", self.kl_coef, 0, True)
+        check_choice("kl", self.kl, ("exact", "k3"))
+        check_bound("entropy_coef", self.entropy_coef, 0, True)
         check_bound("num_quantiles", self.num_quantiles, 0, True)
         if "{quantile}" not in self.marker or self.marker.replace("{quantile}", "").count("{"):
             raise ConfigError(f"marker is {self.marker!r}", fix="write {quantile}, and no other brace, in it")
@@ -120,23 +126,33 @@ class QuarkObjective(WithoutState):
 
     @property
     def columns(self) -> frozenset[str]:
-        return POLICY | REFERENCE if self.kl_coef else POLICY
+        names = set(POLICY)
+        if self.kl_coef:
+            names |= REFERENCE if self.kl == "k3" else {"policy.kl"}
+        return frozenset(names | ({"policy.graphed_entropy"} if self.entropy_coef else set()))
 
     def counts(self, batch: SftBatch | FeedbackBatch) -> dict[str, float]:
         """Scored tokens by their weights, for each term."""
         scored = batch.labels != IGNORE
         count = float(scored.sum() if batch.weights is None else batch.weights[scored].double().sum())
-        return {"nll": count, "kl": count} if self.kl_coef else {"nll": count}
+        used = {"nll": True, "kl": bool(self.kl_coef), "entropy": bool(self.entropy_coef)}
+        return {name: count for name, is_used in used.items() if is_used}
 
     def loss(self, columns: Mapping[str, Tensor], batch: SftBatch | FeedbackBatch) -> LossOutput:
-        """Terms ``nll`` and ``kl``; metrics ``kl_k3`` (nats a token) and ``entropy`` (nats)."""
+        """Terms ``nll``, ``kl`` and ``entropy``; metrics ``kl`` or ``kl_k3``, and ``entropy``, nats a token."""
         logp, counts = columns["policy.logp"], self.counts(batch)
         weights = logp.new_ones(()) if batch.weights is None else batch.weights[batch.labels != IGNORE]
         terms = {"nll": Term(-(logp * weights).sum(), counts["nll"])}
         metrics = {"entropy": (float(columns["policy.entropy"].sum()), float(logp.numel()))}
         if self.kl_coef:
-            ratio = columns["reference.logp"] - logp
-            k3 = ratio.expm1() - ratio
-            terms["kl"] = Term((k3 * weights).sum(), counts["kl"], self.kl_coef)
-            metrics["kl_k3"] = (float(k3.detach().sum()), float(logp.numel()))
+            if self.kl == "k3":
+                ratio = columns["reference.logp"] - logp
+                divergence = ratio.expm1() - ratio
+            else:
+                divergence = columns["policy.kl"]
+            terms["kl"] = Term((divergence * weights).sum(), counts["kl"], self.kl_coef)
+            metrics["kl" if self.kl == "exact" else "kl_k3"] = (float(divergence.detach().sum()), float(logp.numel()))
+        if self.entropy_coef:
+            entropy = -(columns["policy.graphed_entropy"] * weights).sum()
+            terms["entropy"] = Term(entropy, counts["entropy"], self.entropy_coef)
         return LossOutput(terms, metrics)

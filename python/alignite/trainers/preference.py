@@ -19,6 +19,7 @@ from alignite.data.prepare import prepare
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import ConfigError, UsageError
+from alignite.models.columns import AGAINST
 from alignite.models.loading import load_model
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
@@ -97,7 +98,8 @@ class PreferenceTrainer(Trainer):
         if isinstance(objective, PrepassObjective):
             columns = columns | objective.prepass_columns
         self._conversations = isinstance(objective, RowMaker) and objective.makes == "conversation"
-        self._needs_reference = any(name.startswith("reference.") for name in columns)
+        compares = columns & AGAINST
+        self._needs_reference = bool(compares) or any(name.startswith("reference.") for name in columns)
         given = ref_model if ref_model is not None else self._options.ref_model
         if given is not None and not self._needs_reference:
             raise ConfigError(
@@ -109,6 +111,12 @@ class PreferenceTrainer(Trainer):
                     f"{name} is given, and {type(objective).__name__} with these options has no reference",
                     fix="leave it out",
                 )
+        if self._options.precompute_ref_log_probs and compares:
+            raise ConfigError(
+                f"precompute_ref_log_probs is given, and {type(objective).__name__} compares whole distributions",
+                why="what is computed before is the log-probability of single tokens",
+                fix="leave it out, or take the estimate k3",
+            )
         if self._options.sync_ref_model and self.peft_config is not None:
             raise ConfigError(
                 "sync_ref_model is given with an adapter",

@@ -14,8 +14,10 @@ from alignite.types import IGNORE, Objective, RowMaker, SftBatch
 
 def test_it_is_an_objective() -> None:
     assert isinstance(QuarkObjective(), Objective)
-    assert "reference.logp" in QuarkObjective().columns
-    assert "reference.logp" not in QuarkObjective(kl_coef=0.0).columns
+    plain = QuarkObjective(kl_coef=0.0).columns
+    assert QuarkObjective(kl="k3").columns - plain == {"reference.logp"}
+    assert QuarkObjective().columns - plain == {"policy.kl"}
+    assert QuarkObjective(kl_coef=0.0, entropy_coef=0.1).columns - plain == {"policy.graphed_entropy"}
     assert QuarkObjective().state_dict() == {}
 
 
@@ -62,11 +64,22 @@ def test_it_makes_the_same_rows_of_what_has_a_place_for_the_marker() -> None:
 
 def test_the_loss_by_hand() -> None:
     records = [[Reply((-1.0, -2.0), reference=(-1.5, -2.0))]]
+    # columns_of's divergence is the square of the difference, its entropy 3 + a quarter of the log-probability
+    objective = QuarkObjective(kl_coef=0.1, entropy_coef=0.2)
+    loss, gradient = update(objective, [records])
+    assert loss == pytest.approx((3 + 0.1 * 0.25 - 0.2 * (2.75 + 2.5)) / 2)
+    assert gradient == pytest.approx([(-1 + 0.1 * 1.0 - 0.2 / 4) / 2, (-1 - 0.2 / 4) / 2])
+    assert objective.loss(columns_of(records), batch_of(records)).metrics["kl"] == (pytest.approx(0.25), 2.0)
+
+
+def test_the_loss_with_an_estimate_by_hand() -> None:
+    records = [[Reply((-1.0, -2.0), reference=(-1.5, -2.0))]]
     k3 = math.exp(-0.5) - 1 + 0.5
-    loss, gradient = update(QuarkObjective(kl_coef=0.1), [records])
+    objective = QuarkObjective(kl_coef=0.1, kl="k3")
+    loss, gradient = update(objective, [records])
     assert loss == pytest.approx((3 + 0.1 * k3) / 2)
     assert gradient == pytest.approx([(-1 + 0.1 * (1 - math.exp(-0.5))) / 2, -0.5])
-    metrics = QuarkObjective(kl_coef=0.1).loss(columns_of(records), batch_of(records)).metrics
+    metrics = objective.loss(columns_of(records), batch_of(records)).metrics
     assert metrics["kl_k3"] == (pytest.approx(k3), 2.0)
 
 
@@ -84,6 +97,9 @@ def test_without_kl_it_is_supervised_fine_tuning_of_any_batch() -> None:
 def test_options_out_of_range() -> None:
     with pytest.raises(ConfigError):
         QuarkObjective(kl_coef=-0.1)
+    for options in ({"entropy_coef": -0.1}, {"kl": "full"}, {"num_quantiles": -1}):
+        with pytest.raises(ConfigError):
+            QuarkObjective(**options)  # type: ignore[arg-type]
     for marker in ("none", "{quantile} {other}", "{quantile"):
         with pytest.raises(ConfigError, match="marker"):
             QuarkObjective(marker=marker)
