@@ -141,11 +141,11 @@ def summed(
     for output, batch in zip(outputs, batches, strict=True):
         assert {name: term.count for name, term in output.terms.items()} == objective.counts(batch)
         for name, term in output.terms.items():
-            loss = loss + term.sum * (term.weight / max(counts[name], 1.0))
+            loss = loss + term.sum * (term.weight / (counts[name] or 1.0))
         for name, (total, count) in output.metrics.items():
             old = metrics.setdefault(name, [0.0, 0.0])
             old[0], old[1] = old[0] + total, old[1] + count
-    return loss, {name: total / max(count, 1.0) for name, (total, count) in metrics.items()}, outputs
+    return loss, {name: total / (count or 1.0) for name, (total, count) in metrics.items()}, outputs
 
 
 def partner_columns(batch: FeedbackBatch) -> dict[str, Tensor]:

@@ -52,14 +52,19 @@ def batch_of(records: Sequence[Record], prompts: Sequence[Sequence[int]] | None 
 
 
 def columns_of(records: Sequence[Record]) -> dict[str, Tensor]:
-    """float64 columns; ``policy.logp`` is a leaf with a gradient."""
+    """float64 columns; ``policy.logp`` is a leaf with a gradient, and those over the vocabulary are made of it."""
     flat = [one for record in records for one in record]
     logp = torch.tensor([value for one in flat for value in one.logps], dtype=torch.float64, requires_grad=True)
     known = [value for one in flat for value in one.reference or one.logps]
+    reference = torch.tensor(known, dtype=torch.float64)
     return {
         "policy.logp": logp,
+        "policy.kl": (logp - reference).square(),
+        "policy.forward_kl": 2 * (logp - reference).square(),
+        "policy.graphed_entropy": 3 + logp / 4,
+        "policy.mean_logp": 2 * logp - 5,
         "policy.entropy": torch.ones_like(logp).detach(),
-        "reference.logp": torch.tensor(known, dtype=torch.float64),
+        "reference.logp": reference,
     }
 
 

@@ -6,7 +6,7 @@ without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from torch import Tensor, nn
+
+    from alignite.errors import DataError
 
 NO_PARENT = -1
 """The ``parent`` of a segment that shares its prompt with no other."""
@@ -235,6 +237,22 @@ class PrepassObjective(Objective, Protocol):
         batches: Sequence[FeedbackBatch],
         total: Callable[[dict[str, float]], dict[str, float]],
     ) -> Sequence[Mapping[str, Tensor]]: ...
+
+
+@runtime_checkable
+class RowMaker(Objective, Protocol):
+    """An objective that learns from rows which it makes of rows of feedback.
+
+    ``takes`` is the format that it makes them of, by its name in ``alignite convert --to``; empty where the data hold
+    them made. ``makes`` is the kind of their records. ``rows`` gives them one by one; what it is given may be gone
+    through several times, and a row that cannot be used is told to ``bad``, which may raise it.
+    """
+
+    @property
+    def takes(self) -> str: ...
+    @property
+    def makes(self) -> str: ...
+    def rows(self, rows: Iterable[Mapping[str, Any]], bad: Callable[[DataError], None]) -> Iterator[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,14 @@ RANKING: dict[str, Objective] = {
     "rrhf reference": RRHFObjective(mode="reference"),
     "slic rank": SLiCObjective(),
     "slic margin": SLiCObjective(kind="margin", reg="kl"),
+    "slic, estimated divergence": SLiCObjective(reg="k3"),
     "slic list": SLiCObjective(kind="list", delta=0.3),
     "slic reward": SLiCObjective(kind="reward"),
     "stable alignment": StableAlignmentObjective(),
     "stable alignment max": StableAlignmentObjective(max_flow=True, ratio=1.0),
-    "quark": QuarkObjective(),
-    "contrast": InstructionContrastObjective(),
+    "quark": QuarkObjective(entropy_coef=0.06),
+    "quark, estimated divergence": QuarkObjective(kl="k3"),
+    "contrast": InstructionContrastObjective(label_smoothing=0.2, entropy_coef=0.1),
 }
 
 logps = st.lists(st.floats(-6, -0.01), min_size=1, max_size=4).map(tuple)

@@ -20,10 +20,12 @@ from alignite.config.data import DataOptions
 from alignite.config.data_commands import ConvertConfig, ExportConfig, InstructConfig, MixConfig, PrepareConfig
 from alignite.config.options import Options, coerce, config_class, option, unknown_option
 from alignite.config.preference import (
+    CoHConfig,
     ContrastConfig,
     CPOConfig,
     DPOConfig,
     FIGAConfig,
+    HIRConfig,
     KTOConfig,
     ORPOConfig,
     PreferenceConfig,
@@ -42,6 +44,7 @@ from alignite.config.training import SFTConfig, TrainingConfig
 __all__ = [
     "CPOConfig",
     "CleanOptions",
+    "CoHConfig",
     "ContrastConfig",
     "ConvertConfig",
     "DPOConfig",
@@ -51,6 +54,7 @@ __all__ = [
     "ExportConfig",
     "FIGAConfig",
     "GenerateConfig",
+    "HIRConfig",
     "ImportGgufConfig",
     "InstructConfig",
     "KTOConfig",

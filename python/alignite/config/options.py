@@ -102,6 +102,7 @@ class Options:
         Raises:
             ConfigError: names the option, its value and what is allowed.
         """
+        check_finite(self)
         for item in fields(self):  # type: ignore[arg-type]
             choices, value = item.metadata["choices"], getattr(self, item.name)
             for one in value if isinstance(value, list) else [value]:
@@ -126,6 +127,25 @@ class Options:
             ConfigError: an unknown name, or a value of another type.
         """
         return cls(**values)
+
+
+def check_finite(options: Any) -> None:
+    """Refuse a dataclass one of whose numbers, or of whose lists' numbers, is NaN or infinite.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    for item in fields(options):
+        value = getattr(options, item.name)
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, float) and not math.isfinite(one):
+                raise ConfigError(f"{item.name} is {value}", fix="it must be a finite number")
+
+
+def check_share(name: str, value: float, top: float) -> None:
+    """Refuse a value that is not at least 0 and below ``top``."""
+    if not 0 <= value < top:
+        raise ConfigError(f"{name} is {value}", fix=f"it must be at least 0 and below {top:g}")
 
 
 def check_bound(name: str, value: float, low: float, inclusive: bool) -> None:

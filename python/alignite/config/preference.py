@@ -166,9 +166,25 @@ class SLiCConfig(ReferenceOptions):
     kind: str = option(default="rank", help="calibration", choices=("rank", "margin", "list", "reward"))
     reg: str = option(
         default="ce",
-        help="regularizer: imitation of the best reply, or divergence from a reference",
-        choices=("ce", "kl"),
+        help="regularizer: imitation of the best reply, or divergence from a reference, over the vocabulary or as an "
+        "estimate from the reply's tokens",
+        choices=("ce", "kl", "k3"),
     )
+
+
+@config_class
+class CoHConfig(PreferenceConfig):
+    """Chain of Hindsight on pairs and rankings; see :class:`alignite.objectives.CoHObjective`."""
+
+    learning_rate: float = option(default=2e-5, help="peak learning rate")
+    good: str = option(default="A helpful answer:", help="marker of the good answer")
+    bad: str = option(default="An unhelpful answer:", help="marker of the bad answer")
+    forms: list[str] = option(
+        default=["p", "n", "pn", "np"],
+        help="conversations that are made of a row: the good answer p, the bad one n, or both in an order",
+        choices=("p", "n", "pn", "np"),
+    )
+    separator: str = option(default="\n", help="what stands between a user message and the marker")
 
 
 @config_class
@@ -176,6 +192,19 @@ class QuarkConfig(ReferenceOptions):
     """Quark on replies under reward markers; see :class:`alignite.objectives.QuarkObjective`."""
 
     kl_coef: float = option(default=0.05, help="weight of the divergence from the reference; 0 needs none")
+    kl: str = option(
+        default="exact",
+        help="the divergence: over the vocabulary, or an estimate from the replies' tokens",
+        choices=("exact", "k3"),
+    )
+    entropy_coef: float = option(default=0.0, help="weight of the entropy that is rewarded")
+    num_quantiles: int = option(
+        default=5,
+        help="quantiles of the rankings' replies, each with a marker; 0 when the data's rows have their markers",
+    )
+    marker: str = option(
+        default="<rwd_{quantile}>", help="marker of a quantile, which begins the prompt; 0 is the best"
+    )
 
 
 @config_class
@@ -192,7 +221,33 @@ class ContrastConfig(PreferenceConfig):
     """Contrast of instructions; see :class:`alignite.objectives.InstructionContrastObjective`."""
 
     contrast_weight: float = option(default=1.0, help="weight of the contrastive term")
+    label_smoothing: float = option(default=0.0, help="share of imitation that goes to the whole vocabulary")
+    entropy_coef: float = option(default=0.0, help="weight of the entropy that is rewarded")
     shuffle: bool = option(default=False, help="shuffling would part the rows that are contrasted with each other")
+
+
+@config_class
+class HIRConfig(ContrastConfig):
+    """Hindsight instruction relabelling on rankings; see :class:`alignite.objectives.HIRObjective`."""
+
+    label_smoothing: float = option(default=0.2, help="share of imitation that goes to the whole vocabulary")
+    entropy_coef: float = option(default=0.001, help="weight of the entropy that is rewarded")
+    good: str = option(default="Give a right answer.", help="what a good reply is said to have been asked for")
+    bad: str = option(default="Give a wrong answer.", help="what a bad reply is said to have been asked for")
+    threshold: float = option(default=0.5, help="least score of a good reply")
+    separator: str = option(default="\n", help="what stands between that and the prompt")
+    group_size: int = option(default=4, help="instructions whose outputs are contrasted with each other")
+
+    def validate(self) -> None:
+        super().validate()
+        check_bound("group_size", self.group_size, 2, True)
+        rows = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        if rows % self.group_size:
+            raise ConfigError(
+                f"an update has {rows} rows and group_size is {self.group_size}",
+                why="a group must come in one update",
+                fix="let per_device_train_batch_size times gradient_accumulation_steps be a multiple of group_size",
+            )
 
 
 @config_class
@@ -250,9 +305,11 @@ METHOD_CONFIGS: dict[str, type[PreferenceConfig]] = {
     "kto": KTOConfig,
     "rrhf": RRHFConfig,
     "slic": SLiCConfig,
+    "coh": CoHConfig,
     "quark": QuarkConfig,
     "figa": FIGAConfig,
     "contrast": ContrastConfig,
+    "hir": HIRConfig,
     "stable_alignment": StableAlignmentConfig,
 }
 """The config class of each method of :data:`alignite.objectives.registry.METHODS`."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from alignite.objectives.coh import ChainOfHindsight
-from alignite.objectives.contrast import HindsightRelabel, InstructionContrastObjective
+from alignite.objectives.coh import ChainOfHindsight, CoHObjective
+from alignite.objectives.contrast import InstructionContrastObjective
 from alignite.objectives.cpo import CPOObjective
 from alignite.objectives.dpo import DPOObjective
 from alignite.objectives.figa import FIGAObjective
+from alignite.objectives.hir import HindsightRelabel, HIRObjective
 from alignite.objectives.kto import KTOObjective
 from alignite.objectives.orpo import ORPOObjective
 from alignite.objectives.pieces import sequence_loss
@@ -22,8 +23,10 @@ from alignite.objectives.stable_alignment import StableAlignmentObjective
 __all__ = [
     "CPOObjective",
     "ChainOfHindsight",
+    "CoHObjective",
     "DPOObjective",
     "FIGAObjective",
+    "HIRObjective",
     "HindsightRelabel",
     "InstructionContrastObjective",
     "KTOObjective",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError, DataError
 from alignite.objectives.pieces import check_choice
+from alignite.objectives.rows import plain, ranked, usable
+from alignite.objectives.sft import SFTObjective
 from alignite.types import SftBatch
 
 FORMS = ("p", "n", "pn", "np")
@@ -57,12 +59,13 @@ class ChainOfHindsight:
                 Prompts and answers are texts or lists of messages. A ranking without two different scores gives none.
 
         Raises:
-            DataError: a prompt does not end with a user message, or an answer has more than one message.
+            DataError: a prompt does not end with a user message, an answer has more than one message, or a ranking has
+                no replies or not a number for each.
         """
         return [
             {"messages": self._messages(row["prompt"], form, answers)}
-            for row in rows
-            if (answers := _answers(row)) is not None
+            for number, row in enumerate(rows, 1)
+            if (answers := _answers(row, number)) is not None
             for form in self.forms
         ]
 
@@ -79,7 +82,7 @@ class ChainOfHindsight:
             if message["role"] == "assistant":
                 message["train"] = False
         markers = {"p": self.good, "n": self.bad}
-        messages[-1]["content"] += self.separator + markers[form[0]]
+        messages[-1]["content"] = plain(messages[-1]["content"]) + self.separator + markers[form[0]]
         for place, side in enumerate(form):
             if place:
                 messages.append({"role": "user", "content": markers[side]})
@@ -87,14 +90,30 @@ class ChainOfHindsight:
         return messages
 
 
-def _answers(row: Mapping[str, Any]) -> dict[str, str] | None:
+@dataclass(frozen=True, kw_only=True)
+class CoHObjective(ChainOfHindsight, SFTObjective):
+    """Supervised fine-tuning on the rows that :class:`ChainOfHindsight` makes, whose options it has.
+
+    Source, errors: as there.
+    """
+
+    takes: ClassVar[str] = "preference"
+    makes: ClassVar[str] = "conversation"
+
+    def rows(self, rows: Iterable[Mapping[str, Any]], bad: Callable[[DataError], None]) -> Iterator[dict[str, Any]]:
+        """Rows of messages of preferences, as :class:`alignite.types.RowMaker` says."""
+        for made in usable(rows, lambda row: self([row]), bad):
+            yield from made
+
+
+def _answers(row: Mapping[str, Any], number: int) -> dict[str, str] | None:
     if "chosen" in row:
         return {"p": _text(row["chosen"]), "n": _text(row["rejected"])}
-    scores = np.asarray(row["scores"], np.float64)
-    best, worst = int(scores.argmax()), int(scores.argmin())
+    _, replies, scores = ranked(row, number)
+    best, worst = int(np.argmax(scores)), int(np.argmin(scores))
     if not scores[best] > scores[worst]:
         return None
-    return {"p": _text(row["completions"][best]), "n": _text(row["completions"][worst])}
+    return {"p": _text(replies[best]), "n": _text(replies[worst])}
 
 
 def _text(answer: Any) -> str:
@@ -106,7 +125,7 @@ def _text(answer: Any) -> str:
             why="a marker names one answer",
             fix="give a text, or a list of one assistant message",
         )
-    return str(answer[0]["content"])
+    return plain(answer[0]["content"])
 
 
 def forget(batch: SftBatch, token: int, *, ratio: float = 0.15, seed: int = 0) -> SftBatch:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignite.config.options import check_bound
-from alignite.errors import UsageError
+from alignite.config.options import check_bound, check_share
 from alignite.objectives.pieces import WithoutState, as_tensor, reply_lengths, reply_sums
 from alignite.objectives.ranking import POLICY, best_shares
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -19,24 +18,27 @@ from alignite.types import FeedbackBatch, LossOutput, Term
 if TYPE_CHECKING:
     from torch import Tensor
 
-SLOPE, VALUE = "contrast.slope", "contrast.value"
-"""The columns that the pre-pass gives, (replies,): the term's gradient by a reply's log-probability, and its value."""
+SLOPE, VALUE, ALONE = "contrast.slope", "contrast.value", "contrast.alone"
+"""The columns that the pre-pass gives, (replies,): the term's gradient by a reply's log-probability, its value, and 1
+where a reply is its record's own and no other instruction of the update has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstructionContrastObjective(WithoutState):
-    """L = -mean over tokens of log pi(o_it | q_i, o_i<t) + contrast_weight * mean_i (log sum_k exp P_ik - P_ii).
+    """L = mean of c_it + contrast_weight * mean_i (log sum_k exp P_ik - P_ii) - entropy_coef * mean of H_it, where
+
+    c_it = -(1 - e) log pi(o_it | q_i, o_i<t) - e * mean over the vocabulary of log pi(v | q_i, o_i<t), e the label
+    smoothing, and H_it the policy's entropy there.
 
     P_ik = log pi(o_i | q_k) is output i under instruction k, summed over its tokens. A record is an instruction with
     its own output, the best reply, and outputs of other instructions; an output is known in another record by its
     tokens. The sum over k takes the records of the update, over micro-batches and ranks, that hold output i: a group
-    of :func:`contrast_rows` must therefore come in one update. The softmax over k comes from a pre-pass, so that how an
-    update is split changes nothing.
-
-    HIR's label smoothing and entropy bonus are not offered: they need gradients over the whole vocabulary.
+    of :func:`alignite.objectives.hir.contrast_rows` must therefore come in one update. The softmax over k comes from a
+    pre-pass, so that how an update is split changes nothing.
 
     Args:
         contrast_weight: of the second term.
+        label_smoothing: e, at least 0 and below 1. entropy_coef: of the last term.
 
     Source: HIR, hindsight instruction relabeling (arXiv 2302.05206, section 3.3).
 
@@ -45,13 +47,19 @@ class InstructionContrastObjective(WithoutState):
     """
 
     contrast_weight: float = 1.0
+    label_smoothing: float = 0.0
+    entropy_coef: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bound("contrast_weight", self.contrast_weight, 0, True)
+        check_share("label_smoothing", self.label_smoothing, 1)
+        check_bound("entropy_coef", self.entropy_coef, 0, True)
 
     @property
     def columns(self) -> frozenset[str]:
-        return POLICY
+        names = {"policy.mean_logp"} if self.label_smoothing else set()
+        return frozenset(POLICY | names | ({"policy.graphed_entropy"} if self.entropy_coef else set()))
 
     @property
     def prepass_columns(self) -> frozenset[str]:
@@ -63,7 +71,7 @@ class InstructionContrastObjective(WithoutState):
         batches: Sequence[FeedbackBatch],
         total: Callable[[dict[str, float]], dict[str, float]],
     ) -> list[dict[str, Tensor]]:
-        """``contrast.slope`` and ``contrast.value`` of each micro-batch."""
+        """``contrast.slope``, ``contrast.value`` and ``contrast.alone`` of each micro-batch."""
         sums = [
             reply_sums(found["policy.logp"].detach(), batch).double().cpu().numpy()
             for found, batch in zip(columns, batches, strict=True)
@@ -89,26 +97,33 @@ class InstructionContrastObjective(WithoutState):
         ]
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
-        """Tokens of own outputs for ``sft``, own outputs for ``contrast``."""
+        """Tokens of own outputs for ``sft`` and ``entropy``, own outputs for ``contrast``."""
         own = best_shares(batch)
-        lengths = reply_lengths(batch).double().cpu().numpy()
-        return {"sft": float((own * lengths).sum()), "contrast": float(own.sum())}
+        tokens = float((own * reply_lengths(batch).double().cpu().numpy()).sum())
+        counts = {"sft": tokens, "contrast": float(own.sum())}
+        return counts | {"entropy": tokens} if self.entropy_coef else counts
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
-        """Terms ``sft`` and ``contrast``; metrics ``own_probability``, the mean share of an output's own instruction
-        in its softmax, and ``entropy`` (nats)."""
+        """Terms ``sft``, ``contrast`` and ``entropy``; metrics ``own_probability``, the mean share of an output's own
+        instruction in its softmax, ``alone``, the share of outputs that no other instruction has, and ``entropy``."""
         sums, counts, own = reply_sums(columns["policy.logp"], batch), self.counts(batch), best_shares(batch)
         slope, value = batch.given[SLOPE], batch.given[VALUE]
         # The value is the pre-pass's; what is added to it is 0 and has the gradient.
         contrast = value.sum() + (slope * (sums - sums.detach())).sum()
+        shares, e = as_tensor(own, sums), self.label_smoothing
+        said = (1 - e) * sums + e * reply_sums(columns["policy.mean_logp"], batch) if e else sums
         terms = {
-            "sft": Term(-(sums * as_tensor(own, sums)).sum(), counts["sft"]),
+            "sft": Term(-(said * shares).sum(), counts["sft"]),
             "contrast": Term(contrast, counts["contrast"], self.contrast_weight),
         }
+        if self.entropy_coef:
+            spread = reply_sums(columns["policy.graphed_entropy"], batch) * shares
+            terms["entropy"] = Term(-spread.sum(), counts["entropy"], self.entropy_coef)
         entropy = columns["policy.entropy"]
-        shares = own * np.exp(-value.double().cpu().numpy() / np.where(own > 0, own, 1.0))
+        probabilities = own * np.exp(-value.double().cpu().numpy() / np.where(own > 0, own, 1.0))
         metrics = {
-            "own_probability": (float(shares.sum()), counts["contrast"]),
+            "own_probability": (float(probabilities.sum()), counts["contrast"]),
+            "alone": (float(batch.given[ALONE].sum()), counts["contrast"]),
             "entropy": (float(entropy.sum()), float(entropy.numel())),
         }
         return LossOutput(terms, metrics)
@@ -128,7 +143,7 @@ def _softmax(
     prompts: Mapping[str, Mapping[str, tuple[float, float, float]]],
     like: Tensor,
 ) -> dict[str, Tensor]:
-    slope, value = np.zeros(len(names)), np.zeros(len(names))
+    slope, value, alone = np.zeros(len(names)), np.zeros(len(names)), np.zeros(len(names))
     for place, (output, prompt) in enumerate(names):
         known = prompts[output].values()
         highest = max(logp for _, logp, _ in known)
@@ -138,53 +153,5 @@ def _softmax(
         owners = sum(mine for _, _, mine in known)
         slope[place] = owners * math.exp(prompts[output][prompt][1] - log_sum) - own[place]
         value[place] = own[place] * (log_sum - logps[place])
-    return {SLOPE: as_tensor(slope, like), VALUE: as_tensor(value, like)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class HindsightRelabel:
-    """Turns scored replies into examples of the instruction that they do follow.
-
-    Args:
-        good, bad: what to ask for; put before the prompt.
-        threshold: the least score of a good reply.
-        separator: between the instruction and the prompt.
-
-    Source: HIR (arXiv 2302.05206, section 3.2): p* = phi(p, q, o, r).
-    """
-
-    good: str = "Give a right answer."
-    bad: str = "Give a wrong answer."
-    threshold: float = 0.5
-    separator: str = "\n"
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        """Rows of prompt and completion from ranked rows (prompt, completions, scores) with prompts of text."""
-        return [
-            {"prompt": f"{self.good if score >= self.threshold else self.bad}{self.separator}{row['prompt']}"}
-            | {"completion": reply}
-            for row in rows
-            for reply, score in zip(row["completions"], row["scores"], strict=True)
-        ]
-
-
-def contrast_rows(rows: Sequence[Mapping[str, str]], size: int) -> list[dict[str, Any]]:
-    """Ranked rows for :class:`InstructionContrastObjective`: each prompt with the outputs of its group.
-
-    Rows are grouped in their order, ``size`` to a group, fewer in the last. A prompt's own completion scores 1, the
-    others of its group 0; completions that are equal to its own are left out. A group takes size^2 replies.
-
-    Raises:
-        UsageError: ``size`` is below 1.
-    """
-    if size < 1:
-        raise UsageError(f"groups of {size} instructions", fix="give at least 1")
-    found = []
-    for start in range(0, len(rows), size):
-        group = rows[start : start + size]
-        for row in group:
-            others = dict.fromkeys(other["completion"] for other in group if other["completion"] != row["completion"])
-            completions = [row["completion"], *others]
-            scores = [1.0] + [0.0] * len(others)
-            found.append({"prompt": row["prompt"], "completions": completions, "scores": scores})
-    return found
+        alone[place] = own[place] if sum(times for times, _, _ in known) < 2 else 0.0
+    return {SLOPE: as_tensor(slope, like), VALUE: as_tensor(value, like), ALONE: as_tensor(alone, like)}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from alignite.config.options import check_bound, check_share
 from alignite.errors import ConfigError
 from alignite.objectives.pieces import ReplyPairs, WithoutState, as_tensor, pair_count, pair_metrics, reply_lengths
 from alignite.objectives.ranking import paired_best
@@ -40,14 +41,12 @@ class CPOObjective(WithoutState):
     cpo_alpha: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.loss_type not in CPO_LOSSES:
             raise ConfigError(f"there is no loss_type {self.loss_type!r}", fix=f"it is one of {', '.join(CPO_LOSSES)}")
-        if not self.beta > 0:
-            raise ConfigError(f"beta is {self.beta}", fix="it must be above 0")
-        if not 0 <= self.label_smoothing < 0.5:
-            raise ConfigError(f"label_smoothing is {self.label_smoothing}", fix="it must be at least 0 and below 0.5")
-        if not self.cpo_alpha >= 0:
-            raise ConfigError(f"cpo_alpha is {self.cpo_alpha}", fix="it must be at least 0")
+        check_bound("beta", self.beta, 0, False)
+        check_share("label_smoothing", self.label_smoothing, 0.5)
+        check_bound("cpo_alpha", self.cpo_alpha, 0, True)
 
     @property
     def columns(self) -> frozenset[str]:

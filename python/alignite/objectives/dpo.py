@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from alignite.config.options import check_bound, check_share
 from alignite.errors import ConfigError
 from alignite.objectives.pair_losses import (
     DIVERGENCES,
@@ -70,6 +71,7 @@ class DPOObjective(WithoutState):
     discopop_tau: float = 0.05
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         known = [*PAIR_LOSSES, _SFT]
         for name in self.loss_type:
             if name not in known:
@@ -80,10 +82,11 @@ class DPOObjective(WithoutState):
             raise ConfigError(
                 f"{len(self.loss_weights)} loss_weights for {len(self.loss_type)} losses", fix="give one for each"
             )
-        if not self.beta > 0:
-            raise ConfigError(f"beta is {self.beta}", fix="it must be above 0")
-        if not 0 <= self.label_smoothing < 0.5:
-            raise ConfigError(f"label_smoothing is {self.label_smoothing}", fix="it must be at least 0 and below 0.5")
+        check_bound("beta", self.beta, 0, False)
+        check_share("label_smoothing", self.label_smoothing, 0.5)
+        check_bound("discopop_tau", self.discopop_tau, 0, False)
+        for weight in self.loss_weights:
+            check_bound("loss_weights", weight, 0, True)
         if "exo_pair" in self.loss_type and self.label_smoothing == 0:
             raise ConfigError(
                 "exo_pair needs label_smoothing", why="it takes its logarithm", fix="set it above 0: 1e-3"

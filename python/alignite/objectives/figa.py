@@ -89,6 +89,7 @@ class FIGAObjective(WithoutState):
     lower_threshold: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bound("threshold", self.threshold, 0, True)
         check_bound("lower_threshold", self.lower_threshold, 0, True)
         if self.lower_threshold > self.threshold:
@@ -96,7 +97,7 @@ class FIGAObjective(WithoutState):
                 f"lower_threshold {self.lower_threshold} is above threshold {self.threshold}",
                 fix="give a lower one, or leave it out",
             )
-        if not -np.inf < self.negative_weight <= 0:
+        if self.negative_weight > 0:
             raise ConfigError(f"negative_weight is {self.negative_weight}", fix="it must be at most 0, such as -0.5")
 
     @property

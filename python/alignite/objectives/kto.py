@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from alignite.errors import ConfigError, UsageError
+from alignite.config.options import check_bound
+from alignite.errors import UsageError
 from alignite.objectives.pieces import WithoutState, reply_sums
 from alignite.types import FeedbackBatch, LossOutput, Term
 
@@ -40,11 +41,10 @@ class KTOObjective(WithoutState):
     needs_partners: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
-            raise ConfigError(f"beta is {self.beta}", fix="it must be above 0")
+        super().__post_init__()
+        check_bound("beta", self.beta, 0, False)
         for name in ("desirable_weight", "undesirable_weight"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}", fix="it must be at least 0")
+            check_bound(name, getattr(self, name), 0, True)
 
     @property
     def columns(self) -> frozenset[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alignite.errors import ConfigError
+from alignite.config.options import check_bound
 from alignite.objectives.pieces import ReplyPairs, WithoutState, as_tensor, pair_count, pair_metrics
 from alignite.objectives.ranking import paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -34,8 +34,8 @@ class ORPOObjective(WithoutState):
     beta: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
-            raise ConfigError(f"beta is {self.beta}", fix="it must be above 0")
+        super().__post_init__()
+        check_bound("beta", self.beta, 0, False)
 
     @property
     def columns(self) -> frozenset[str]:

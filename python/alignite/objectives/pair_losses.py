@@ -51,6 +51,10 @@ class PairOptions:
     discopop_tau: float = 0.05
 
 
+_MOST = 40.0
+"""The largest exponent: beyond it the square of a difference of two exponentials leaves float32."""
+
+
 def _log_sigmoid(z: Tensor) -> Tensor:
     from torch.nn.functional import logsigmoid
 
@@ -136,8 +140,10 @@ def apo_down(v: PairValues, o: PairOptions) -> Tensor:
 def discopop(v: PairValues, o: PairOptions) -> Tensor:
     """A blend of the logistic and the exponential loss by s(b d / tau): DiscoPOP (arXiv 2406.08414, equation 5)."""
     z = o.beta * v.delta
-    share = (z / o.discopop_tau).sigmoid()
-    return -_log_sigmoid(z) * (1 - share) + (-z).exp() * share
+    blend = z / o.discopop_tau
+    # exp(-z) s(blend) as one exponential: apart they are infinity times 0 where z is far below 0.
+    exponential = (_log_sigmoid(blend) - z).clamp(max=_MOST).exp()
+    return -_log_sigmoid(z) * (-blend).sigmoid() + exponential
 
 
 PAIR_LOSSES: dict[str, Callable[[PairValues, PairOptions], Tensor]] = {
@@ -161,11 +167,9 @@ def f_prime(log_ratio: Tensor, divergence: str, alpha: float) -> Tensor:
     For alpha at 1 the alpha-divergence is the reverse KL divergence.
     """
     if divergence == "forward_kl":
-        # exp of more than 80 is near float32's end.
-        return 1 - (-log_ratio).clamp(max=80.0).exp()
+        return 1 - (-log_ratio).clamp(max=_MOST).exp()
     if divergence == "js_divergence":
         return math.log(2) + _log_sigmoid(log_ratio)
     if divergence == "alpha_divergence" and abs(alpha - 1) > 1e-6:
-        # exp of more than 80 is near float32's end; the gradient is long 0 there.
-        return (((alpha - 1) * log_ratio).clamp(max=80.0).exp() - 1) / (alpha - 1)
+        return (((alpha - 1) * log_ratio).clamp(max=_MOST).exp() - 1) / (alpha - 1)
     return log_ratio

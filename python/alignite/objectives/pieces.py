@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alignite.config.options import check_finite
 from alignite.errors import ConfigError
 from alignite.types import IGNORE, FeedbackBatch, ReplyRole
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class WithoutState:
-    """An objective with nothing to keep in a checkpoint."""
+    """An objective with nothing to keep in a checkpoint; of a dataclass every number must be finite."""
+
+    def __post_init__(self) -> None:
+        check_finite(self)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -197,7 +201,7 @@ def sequence_loss(objective: Objective, columns: Mapping[str, Tensor], batch: An
     :func:`alignite.models.columns.prepass` gives.
     """
     terms = objective.loss(columns, batch).terms
-    parts = [term.sum * (term.weight / max(term.count, 1.0)) for term in terms.values()]
+    parts = [term.sum * (term.weight / (term.count or 1.0)) for term in terms.values()]
     total = parts[0]
     for part in parts[1:]:
         total = total + part

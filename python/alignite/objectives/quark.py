@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from alignite.config.options import check_bound
-from alignite.errors import UsageError
-from alignite.objectives.pieces import WithoutState
+from alignite.errors import ConfigError, DataError, UsageError
+from alignite.objectives.pieces import WithoutState, check_choice
 from alignite.objectives.ranking import POLICY, REFERENCE
+from alignite.objectives.rows import ranked, usable, with_marker
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, SftBatch, Term
 
 if TYPE_CHECKING:
@@ -50,75 +52,107 @@ def quark_rows(
         marker: text that names a quantile; new tokens of the tokenizer or plain words.
 
     Raises:
-        UsageError: as :func:`quantiles`; or a prompt of messages has no user message.
+        UsageError: as :func:`quantiles`. DataError: a row has no replies, or not a number for each; or a prompt of
+            messages has no user message.
     """
-    pool = [
-        (row["prompt"], text, score)
-        for row in rows
-        for text, score in zip(row["completions"], row["scores"], strict=True)
-    ]
-    places = quantiles([score for _, _, score in pool], num_quantiles)
+    scored = [ranked(row, number) for number, row in enumerate(rows, 1)]
+    places = iter(quantiles([score for _, _, scores in scored for score in scores], num_quantiles).tolist())
+    return [row for prompt, texts, _ in scored for row in _marked(prompt, texts, places, marker)]
+
+
+def _marked(prompt: Any, texts: Sequence[Any], places: Iterator[int], marker: str) -> list[dict[str, Any]]:
     return [
         # Every reply is imitated, under its marker; the label says so to the format.
-        {"prompt": with_marker(prompt, marker.format(quantile=place)), "completion": text, "label": True}
-        for (prompt, text, _), place in zip(pool, places.tolist(), strict=True)
+        {"prompt": with_marker(prompt, marker.format(quantile=next(places))), "completion": text, "label": True}
+        for text in texts
     ]
-
-
-def with_marker(prompt: Any, marker: str) -> Any:
-    """The prompt with a marker before its text, or before the text of its last user message."""
-    if isinstance(prompt, str):
-        return f"{marker}{prompt}"
-    messages = [dict(message) for message in prompt]
-    for message in reversed(messages):
-        if message["role"] == "user":
-            message["content"] = f"{marker}{message['content']}"
-            return messages
-    raise UsageError("a prompt has no user message to put a marker in", fix="begin the prompt with a user message")
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuarkObjective(WithoutState):
-    """L = mean over scored tokens of (-log pi(y_t | k, x, y_<t) + kl_coef * (u_t - 1 - log u_t)).
+    """L = mean over scored tokens of (-log pi(y_t | k, x, y_<t) + kl_coef * KL_t - entropy_coef * H_t).
 
-    u_t = ref(y_t) / pi(y_t), and k is the reward marker in the prompt. The second part estimates KL(pi || ref) from
-    the token that stands there (the k3 estimator), where the paper takes the whole vocabulary; it is never negative, 0
-    where the two agree, and unbiased for replies that the policy sampled. The paper's entropy bonus is not offered:
-    alignite's entropy column has no gradient.
+    k is the reward marker in the prompt, KL_t the KL(pi || ref) over the whole vocabulary where y_t is predicted, and
+    H_t the policy's entropy there, both with their gradients. With ``kl`` k3, KL_t is u - 1 - log u of the token that
+    stands there, u = ref(y_t) / pi(y_t): never negative, and unbiased only for replies that the policy sampled.
 
     Args:
         kl_coef: 0 needs no reference model.
+        kl: ``exact`` or ``k3``.
+        entropy_coef: the authors' code takes 0.06.
+        num_quantiles: K, of the rows that are made of rankings; 0 where the data's rows have their markers.
+        marker: text that names a ``{quantile}``.
 
-    Source: Quark (arXiv 2205.13636, equation 3); k3 is of Schulman, "Approximating KL divergence" (2020).
+    Source: Quark (arXiv 2205.13636, equation 3, and the authors' main.py, whose divergence this is); k3 is of Schulman,
+    "Approximating KL divergence" (2020).
 
     Raises:
         ConfigError: an option is out of its range.
     """
 
     kl_coef: float = 0.05
+    kl: str = "exact"
+    entropy_coef: float = 0.0
+    num_quantiles: int = 5
+    marker: str = "<rwd_{quantile}>"
+    makes: ClassVar[str] = "unpaired"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bound("kl_coef", self.kl_coef, 0, True)
+        check_choice("kl", self.kl, ("exact", "k3"))
+        check_bound("entropy_coef", self.entropy_coef, 0, True)
+        check_bound("num_quantiles", self.num_quantiles, 0, True)
+        if "{quantile}" not in self.marker or self.marker.replace("{quantile}", "").count("{"):
+            raise ConfigError(f"marker is {self.marker!r}", fix="write {quantile}, and no other brace, in it")
+
+    @property
+    def takes(self) -> str:
+        return "ranked" if self.num_quantiles else ""
+
+    def rows(self, rows: Iterable[Mapping[str, Any]], bad: Callable[[DataError], None]) -> Iterator[dict[str, Any]]:
+        """The rows of :func:`quark_rows`, as :class:`alignite.types.RowMaker` says: scores first, then each row."""
+
+        def scored(row: Mapping[str, Any]) -> list[tuple[Any, Sequence[Any], list[float]]]:
+            with_marker(row["prompt"], "")  # what has no place for a marker has no place in the pool
+            return [ranked(row, 1)]
+
+        pool = array("d")
+        for ((_, _, scores),) in usable(rows, scored, bad):
+            pool.extend(scores)
+        places = iter(quantiles(pool, self.num_quantiles).tolist())
+        for ((prompt, texts, _),) in usable(rows, scored, lambda _: None):
+            yield from _marked(prompt, texts, places, self.marker)
 
     @property
     def columns(self) -> frozenset[str]:
-        return POLICY | REFERENCE if self.kl_coef else POLICY
+        names = set(POLICY)
+        if self.kl_coef:
+            names |= REFERENCE if self.kl == "k3" else {"policy.kl"}
+        return frozenset(names | ({"policy.graphed_entropy"} if self.entropy_coef else set()))
 
     def counts(self, batch: SftBatch | FeedbackBatch) -> dict[str, float]:
         """Scored tokens by their weights, for each term."""
         scored = batch.labels != IGNORE
         count = float(scored.sum() if batch.weights is None else batch.weights[scored].double().sum())
-        return {"nll": count, "kl": count} if self.kl_coef else {"nll": count}
+        used = {"nll": True, "kl": bool(self.kl_coef), "entropy": bool(self.entropy_coef)}
+        return {name: count for name, is_used in used.items() if is_used}
 
     def loss(self, columns: Mapping[str, Tensor], batch: SftBatch | FeedbackBatch) -> LossOutput:
-        """Terms ``nll`` and ``kl``; metrics ``kl_k3`` (nats a token) and ``entropy`` (nats)."""
+        """Terms ``nll``, ``kl`` and ``entropy``; metrics ``kl`` or ``kl_k3``, and ``entropy``, nats a token."""
         logp, counts = columns["policy.logp"], self.counts(batch)
         weights = logp.new_ones(()) if batch.weights is None else batch.weights[batch.labels != IGNORE]
         terms = {"nll": Term(-(logp * weights).sum(), counts["nll"])}
         metrics = {"entropy": (float(columns["policy.entropy"].sum()), float(logp.numel()))}
         if self.kl_coef:
-            ratio = columns["reference.logp"] - logp
-            k3 = ratio.expm1() - ratio
-            terms["kl"] = Term((k3 * weights).sum(), counts["kl"], self.kl_coef)
-            metrics["kl_k3"] = (float(k3.detach().sum()), float(logp.numel()))
+            if self.kl == "k3":
+                ratio = columns["reference.logp"] - logp
+                divergence = ratio.expm1() - ratio
+            else:
+                divergence = columns["policy.kl"]
+            terms["kl"] = Term((divergence * weights).sum(), counts["kl"], self.kl_coef)
+            metrics["kl" if self.kl == "exact" else "kl_k3"] = (float(divergence.detach().sum()), float(logp.numel()))
+        if self.entropy_coef:
+            entropy = -(columns["policy.graphed_entropy"] * weights).sum()
+            terms["entropy"] = Term(entropy, counts["entropy"], self.entropy_coef)
         return LossOutput(terms, metrics)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignite.errors import UsageError
+from alignite.objectives.coh import CoHObjective
 from alignite.objectives.contrast import InstructionContrastObjective
 from alignite.objectives.cpo import CPOObjective
 from alignite.objectives.dpo import DPOObjective
 from alignite.objectives.figa import FIGAObjective
+from alignite.objectives.hir import HIRObjective
 from alignite.objectives.kto import KTOObjective
 from alignite.objectives.orpo import ORPOObjective
 from alignite.objectives.quark import QuarkObjective
@@ -44,11 +46,13 @@ METHODS: Mapping[str, Method] = {
     "kto": Method(KTOObjective, ("unpaired",), "learn from replies that are good or bad, not compared"),
     "rrhf": Method(RRHFObjective, ("preference", "ranking"), "rank replies by mean log-probability, imitate the best"),
     "slic": Method(SLiCObjective, ("preference", "ranking"), "SLiC-HF: calibrate log-probabilities by a margin"),
-    "quark": Method(QuarkObjective, ("unpaired",), "imitate replies under a marker of their reward"),
+    "coh": Method(CoHObjective, ("preference", "ranking"), "imitate good and bad replies under markers that tell them"),
+    "quark": Method(QuarkObjective, ("ranking", "unpaired"), "imitate replies under a marker of their reward"),
     "figa": Method(FIGAObjective, ("preference",), "learn the tokens in which a revision differs from its original"),
     "contrast": Method(
         InstructionContrastObjective, ("ranking",), "make outputs likelier under their own instruction than others'"
     ),
+    "hir": Method(HIRObjective, ("ranking",), "the same of replies that are relabelled by what they did"),
     "stable_alignment": Method(
         StableAlignmentObjective, ("preference", "ranking"), "imitate the best, keep from others by how they rate"
     ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alignite.config.options import check_bound, check_share
 from alignite.errors import DataError, NumericsError, UsageError
 from alignite.objectives.pieces import Pairs, WithoutState, pair_count, pair_shares, preference_pairs
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, ReplyRole, Term
@@ -82,14 +83,12 @@ class RewardObjective(WithoutState):
             raise UsageError(f"there is no reward loss {loss_type!r}", fix=f"it is one of {', '.join(LOSSES)}")
         if margin not in MARGINS:
             raise UsageError(f"there is no margin {margin!r}", fix=f"it is one of {', '.join(MARGINS)}")
-        if not 0.0 <= label_smoothing < 0.5:
-            raise UsageError(f"label_smoothing is {label_smoothing}", fix="it must be at least 0 and below 0.5")
+        check_share("label_smoothing", label_smoothing, 0.5)
         for name, value in (
             ("center_rewards_coefficient", center_rewards_coefficient),
             ("lm_coefficient", lm_coefficient),
         ):
-            if not value >= 0.0:
-                raise UsageError(f"{name} is {value}", fix="it must be at least 0")
+            check_bound(name, value, 0, True)
         self.loss_type, self.margin, self.label_smoothing = loss_type, margin, label_smoothing
         self.center, self.lm_coefficient = center_rewards_coefficient, lm_coefficient
 

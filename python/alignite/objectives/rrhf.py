@@ -56,6 +56,7 @@ class RRHFObjective(WithoutState):
     padded_width: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bound("length_penalty", self.length_penalty, 0, True)
         check_bound("rrhf_weight", self.rrhf_weight, 0, True)
         check_choice("sft", self.sft, ("sum", "mean"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alignite.errors import ConfigError
+from alignite.config.options import check_bound
 from alignite.objectives.pieces import ReplyPairs, WithoutState, pair_count, pair_metrics
 from alignite.types import FeedbackBatch, LossOutput, Term
 
@@ -33,10 +33,9 @@ class SimPOObjective(WithoutState):
     simpo_gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
-            raise ConfigError(f"beta is {self.beta}", fix="it must be above 0")
-        if not self.simpo_gamma >= 0:
-            raise ConfigError(f"simpo_gamma is {self.simpo_gamma}", fix="it must be at least 0")
+        super().__post_init__()
+        check_bound("beta", self.beta, 0, False)
+        check_bound("simpo_gamma", self.simpo_gamma, 0, True)
 
     @property
     def columns(self) -> frozenset[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KINDS = ("rank", "margin", "list", "reward")
+REGULARISERS = ("ce", "kl", "k3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,9 @@ class SLiCObjective(WithoutState):
     reply's 0. The regulariser is averaged over all prompts and looks at y*, the best (or the chosen) reply:
 
     - ``ce``: -sum_t log pi(y*_t); no reference model takes part
-    - ``kl``: sum_t (u_t - 1 - log u_t), u_t = pi(y*_t) / ref(y*_t): an estimate from y*'s tokens of the
-      KL(ref || pi) that SLiC takes over the vocabulary, unbiased where y* was sampled from the reference
+    - ``kl``: sum_t KL(ref || pi) over the whole vocabulary at each of y*'s tokens
+    - ``k3``: sum_t (u_t - 1 - log u_t), u_t = pi(y*_t) / ref(y*_t): an estimate of that from y*'s tokens alone,
+      unbiased only where y* was sampled from the reference
 
     Args:
         delta: the margin, in nats; SLiC calls it beta.
@@ -66,14 +68,15 @@ class SLiCObjective(WithoutState):
     reg: str = "ce"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bound("delta", self.delta, 0, True)
         check_bound("lam", self.lam, 0, True)
         check_choice("kind", self.kind, KINDS)
-        check_choice("reg", self.reg, ("ce", "kl"))
+        check_choice("reg", self.reg, REGULARISERS)
 
     @property
     def columns(self) -> frozenset[str]:
-        return POLICY | REFERENCE if self.reg == "kl" else POLICY
+        return POLICY | {"ce": frozenset(), "kl": frozenset({"policy.forward_kl"}), "k3": REFERENCE}[self.reg]
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
         """Prompts that have a pair for ``calibration``, all prompts for the regulariser, named as ``reg``."""
@@ -81,7 +84,7 @@ class SLiCObjective(WithoutState):
         return {"calibration": paired, self.reg: float(batch.num_records)}
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
-        """Terms ``calibration`` and ``ce`` or ``kl``; metrics as in
+        """Terms ``calibration`` and ``ce``, ``kl`` or ``k3``; metrics as in
         :func:`alignite.objectives.pieces.pair_metrics`."""
         logp = columns["policy.logp"]
         sums = reply_sums(logp, batch)
@@ -90,6 +93,8 @@ class SLiCObjective(WithoutState):
         calibration = self._expected(sums, pairs, batch) if self.kind == "reward" else self._hinge(sums, pairs, batch)
         cost = -logp
         if self.reg == "kl":
+            cost = columns["policy.forward_kl"]
+        elif self.reg == "k3":
             ratio = logp - columns["reference.logp"]
             cost = ratio.expm1() - ratio
         regulariser = (reply_sums(cost, batch) * as_tensor(best_shares(batch), sums)).sum()

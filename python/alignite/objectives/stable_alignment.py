@@ -54,6 +54,7 @@ class StableAlignmentObjective(WithoutState):
     max_flow: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_bound("ratio", self.ratio, 0, True)
         check_bound("margin", self.margin, 0, True)
         check_bound("rating_scale", self.rating_scale, 0, False)

@@ -19,20 +19,22 @@ from alignite.data.prepare import prepare
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import ConfigError, UsageError
+from alignite.models.columns import AGAINST
 from alignite.models.loading import load_model
 from alignite.models.memory import count_parameters, empty_model
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
+from alignite.trainers.made_rows import make_rows
 from alignite.trainers.reference import ReferenceLogProbs, adapter_off, freeze, frozen_copy, mix_into
 from alignite.training import distributed
 from alignite.training.loop import Loop
 from alignite.training.source import PackedSource
-from alignite.types import Callback, Objective, PrepassObjective, Role
+from alignite.types import Callback, Objective, PrepassObjective, Role, RowMaker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from alignite.types import FeedbackBatch
+    from alignite.types import FeedbackBatch, SftBatch
 
 MOVED = "reference.tensors"
 """The file of a checkpoint that holds a reference which follows the policy, in safetensors' format."""
@@ -73,7 +75,12 @@ class PreferenceTrainer(Trainer):
         config = args if args is not None else PreferenceConfig()
 
         def prepare_records(data: Any, tokenizer: ChatTokenizer, folder: Path, expected: str | None) -> PreparedSet:
-            return prepare(data, tokenizer, config, folder, kinds=kinds, expected=expected)  # type: ignore[arg-type]
+            options, taken = config, kinds
+            if isinstance(objective, RowMaker):
+                taken = (objective.makes,)
+                if objective.takes:
+                    data, options = make_rows(data, objective, config, folder.with_name(f"{folder.name}-rows.jsonl"))
+            return prepare(data, tokenizer, options, folder, kinds=taken, expected=expected)  # type: ignore[arg-type]
 
         super().__init__(
             model,
@@ -92,7 +99,9 @@ class PreferenceTrainer(Trainer):
         self._partnered = isinstance(objective, PrepassObjective) and getattr(objective, "needs_partners", False)
         if isinstance(objective, PrepassObjective):
             columns = columns | objective.prepass_columns
-        self._needs_reference = any(name.startswith("reference.") for name in columns)
+        self._conversations = isinstance(objective, RowMaker) and objective.makes == "conversation"
+        compares = columns & AGAINST
+        self._needs_reference = bool(compares) or any(name.startswith("reference.") for name in columns)
         given = ref_model if ref_model is not None else self._options.ref_model
         if given is not None and not self._needs_reference:
             raise ConfigError(
@@ -104,6 +113,12 @@ class PreferenceTrainer(Trainer):
                     f"{name} is given, and {type(objective).__name__} with these options has no reference",
                     fix="leave it out",
                 )
+        if self._options.precompute_ref_log_probs and compares:
+            raise ConfigError(
+                f"precompute_ref_log_probs is given, and {type(objective).__name__} compares whole distributions",
+                why="what is computed before is the log-probability of single tokens",
+                fix="leave it out, or take the estimate k3",
+            )
         if self._options.sync_ref_model and self.peft_config is not None:
             raise ConfigError(
                 "sync_ref_model is given with an adapter",
@@ -206,7 +221,9 @@ class PreferenceTrainer(Trainer):
 
     def make_batch(
         self, data: PreparedSet, windows: NDArray[np.int64], partners: NDArray[np.int64] | None = None
-    ) -> FeedbackBatch:
+    ) -> FeedbackBatch | SftBatch:
+        if self._conversations:
+            return data.batch(windows)
         known = self._computed.get(data.fingerprint)
         batch = known.batch(data, windows) if known is not None else data.feedback_batch(windows)
         if not self._partnered:

@@ -215,7 +215,7 @@ class Loop:
         loss: Tensor | None = None
         for name, term in output.terms.items():
             # A term with nothing to count adds a zero that keeps the graph whole.
-            part = term.sum * (term.weight / max(counts[name], 1.0))
+            part = term.sum * (term.weight / (counts[name] or 1.0))  # a count of weights may be below 1
             loss = part if loss is None else loss + part
             add_to(sums, "loss", float(part.detach()))
             add_to(sums, f"term/{name}", float(part.detach()))

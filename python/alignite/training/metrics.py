@@ -110,7 +110,7 @@ class Totals:
         for key, total in self.sums.items():
             kind, _, name = key.partition("/")
             if kind == "sum":
-                found[name] = total / max(self.sums[f"count/{name}"], 1.0)
+                found[name] = total / (self.sums[f"count/{name}"] or 1.0)
         found["tokens_per_second"] = self.tokens * distributed.world() / max(self.seconds, 1e-9)
         return found
 

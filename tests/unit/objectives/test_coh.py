@@ -11,8 +11,8 @@ from tiny_model import make_model
 from alignite.config import PrepareConfig
 from alignite.data import ChatTokenizer, prepare_sft
 from alignite.errors import ConfigError, DataError
-from alignite.objectives.coh import ChainOfHindsight, forget
-from alignite.types import IGNORE, SftBatch
+from alignite.objectives.coh import ChainOfHindsight, CoHObjective, forget
+from alignite.types import IGNORE, RowMaker, SftBatch
 
 PAIR = {"prompt": "Where?", "chosen": "Here.", "rejected": "No idea."}
 GOOD, BAD = "A helpful answer:", "An unhelpful answer:"
@@ -35,6 +35,17 @@ def test_rankings_give_their_best_and_worst_and_ties_nothing() -> None:
     tied = {"prompt": "q", "completions": ["b", "a"], "scores": [1.0, 1.0]}
     rows = ChainOfHindsight(forms=("pn",), good="+", bad="-", separator=" ")([ranked, tied])
     assert [texts(row) for row in rows] == [[("user", "q +"), ("assistant", "a"), ("user", "-"), ("assistant", "c")]]
+
+
+def test_as_an_objective_it_makes_the_same_rows() -> None:
+    objective = CoHObjective(forms=("pn", "n"), good="+", bad="-")
+    assert isinstance(objective, RowMaker)
+    bad: list[DataError] = []
+    rows = [PAIR, {**PAIR, "prompt": []}, PAIR]
+    assert list(objective.rows(rows, bad.append)) == ChainOfHindsight(forms=("pn", "n"), good="+", bad="-")([PAIR] * 2)
+    assert [error.what for error in bad] == ["a prompt does not end with a user message"]
+    with pytest.raises(ConfigError):
+        CoHObjective(forms=())
 
 
 @pytest.fixture(scope="module")

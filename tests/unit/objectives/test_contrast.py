@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 from ranked_replies import Reply, batch_of, columns_of
 
-from alignite.errors import ConfigError, UsageError
-from alignite.objectives.contrast import HindsightRelabel, InstructionContrastObjective, contrast_rows
+from alignite.errors import ConfigError
+from alignite.objectives.contrast import InstructionContrastObjective
 from alignite.types import FeedbackBatch, PrepassObjective
 
 OBJECTIVE = InstructionContrastObjective()
@@ -125,31 +125,34 @@ def test_the_sum_of_both_terms_and_the_metric() -> None:
     assert output.metrics["own_probability"] == (pytest.approx(first + second), 2.0)
 
 
+def test_label_smoothing_and_entropy_are_of_own_outputs_alone() -> None:
+    records = group([[-1.0, -2.0], [-5.0, -3.0]])
+    batch, columns = batch_of(records, different(2)), columns_of(records)
+    objective = InstructionContrastObjective(label_smoothing=0.2, entropy_coef=0.1)
+    assert objective.columns - OBJECTIVE.columns == {"policy.mean_logp", "policy.graphed_entropy"}
+    (found,) = objective.prepass([columns], [batch], lambda numbers: numbers)
+    output = objective.loss(columns, batch.with_given(found))
+    assert {name: term.count for name, term in output.terms.items()} == objective.counts(batch)
+    # columns_of: the mean over the vocabulary is 2 l - 5, the entropy 3 + l / 4; own log-probabilities are -1 and -3
+    assert float(output.terms["sft"].sum.detach()) == pytest.approx(0.8 * 4 + 0.2 * (7 + 11))
+    assert float(output.terms["entropy"].sum.detach()) == pytest.approx(-(2.75 + 2.25))
+    assert (output.terms["entropy"].weight, output.terms["entropy"].count) == (0.1, 2.0)
+
+
 def test_an_output_whose_own_instruction_is_elsewhere_takes_no_part() -> None:
     records = [[Reply((-1.0,), 1.0, ids=(100,)), Reply((-2.0,), 0.0, ids=(101,))]]
     assert contrast(records, different(1)) == (0.0, [0.0, 0.0])
 
 
-def test_relabelled_rows_ask_for_what_was_done() -> None:
-    rows = [{"prompt": "2+2?", "completions": ["4", "5"], "scores": [1.0, 0.0]}]
-    assert HindsightRelabel(good="Right:", bad="Wrong:", separator=" ")(rows) == [
-        {"prompt": "Right: 2+2?", "completion": "4"},
-        {"prompt": "Wrong: 2+2?", "completion": "5"},
-    ]
-
-
-def test_contrast_rows_are_groups_in_order() -> None:
-    rows = [{"prompt": f"p{n}", "completion": text} for n, text in enumerate(["a", "b", "a", "c"])]
-    assert contrast_rows(rows, 3) == [
-        {"prompt": "p0", "completions": ["a", "b"], "scores": [1.0, 0.0]},
-        {"prompt": "p1", "completions": ["b", "a"], "scores": [1.0, 0.0]},
-        {"prompt": "p2", "completions": ["a", "b"], "scores": [1.0, 0.0]},
-        {"prompt": "p3", "completions": ["c"], "scores": [1.0]},
-    ]
-    with pytest.raises(UsageError):
-        contrast_rows(rows, 0)
+def test_outputs_that_are_contrasted_with_none_are_counted() -> None:
+    records = group([[-1.0, -2.0], [-5.0, -3.0]])
+    records.append([Reply((-4.0,), 1.0, ids=(109,))])
+    batch, columns = batch_of(records, different(3)), columns_of(records)
+    (found,) = OBJECTIVE.prepass([columns], [batch], lambda numbers: numbers)
+    assert OBJECTIVE.loss(columns, batch.with_given(found)).metrics["alone"] == (1.0, 3.0)
 
 
 def test_options_out_of_range() -> None:
-    with pytest.raises(ConfigError):
-        InstructionContrastObjective(contrast_weight=-1.0)
+    for options in ({"contrast_weight": -1.0}, {"label_smoothing": 1.0}, {"entropy_coef": -0.1}):
+        with pytest.raises(ConfigError):
+            InstructionContrastObjective(**options)

@@ -7,15 +7,17 @@ import pytest
 import torch
 from ranked_replies import Reply, batch_of, columns_of, update, value
 
-from alignite.errors import ConfigError, UsageError
-from alignite.objectives.quark import QuarkObjective, quantiles, quark_rows, with_marker
-from alignite.types import IGNORE, Objective, SftBatch
+from alignite.errors import ConfigError, DataError, UsageError
+from alignite.objectives.quark import QuarkObjective, quantiles, quark_rows
+from alignite.types import IGNORE, Objective, RowMaker, SftBatch
 
 
 def test_it_is_an_objective() -> None:
     assert isinstance(QuarkObjective(), Objective)
-    assert "reference.logp" in QuarkObjective().columns
-    assert "reference.logp" not in QuarkObjective(kl_coef=0.0).columns
+    plain = QuarkObjective(kl_coef=0.0).columns
+    assert QuarkObjective(kl="k3").columns - plain == {"reference.logp"}
+    assert QuarkObjective().columns - plain == {"policy.kl"}
+    assert QuarkObjective(kl_coef=0.0, entropy_coef=0.1).columns - plain == {"policy.graphed_entropy"}
     assert QuarkObjective().state_dict() == {}
 
 
@@ -46,26 +48,38 @@ def test_rows_name_the_quantile_over_the_whole_pool() -> None:
     assert rows[1]["prompt"] == [{"role": "user", "content": "r"}]
 
 
-def test_the_marker_begins_the_last_user_message() -> None:
-    turns = [{"role": role, "content": role} for role in ("system", "user", "assistant", "user", "assistant")]
-    assert [turn["content"] for turn in with_marker(turns, "k ")] == [
-        "system",
-        "user",
-        "assistant",
-        "k user",
-        "assistant",
+def test_it_makes_the_same_rows_of_what_has_a_place_for_the_marker() -> None:
+    rows = [
+        {"prompt": [{"role": "system", "content": "s"}], "completions": ["x"], "scores": [99.0]},
+        *({"prompt": f"q{n}", "completions": ["a", "b"], "scores": [n, -n]} for n in range(4)),
     ]
-    with pytest.raises(UsageError, match="no user message"):
-        with_marker(turns[:1], "k")
+    bad: list[DataError] = []
+    objective = QuarkObjective(num_quantiles=3, marker="{quantile}: ")
+    assert isinstance(objective, RowMaker)
+    assert objective.takes == "ranked"
+    assert list(objective.rows(rows, bad.append)) == quark_rows(rows[1:], 3, "{quantile}: ")
+    assert len(bad) == 1
+    assert QuarkObjective(num_quantiles=0).takes == ""
 
 
 def test_the_loss_by_hand() -> None:
     records = [[Reply((-1.0, -2.0), reference=(-1.5, -2.0))]]
+    # columns_of's divergence is the square of the difference, its entropy 3 + a quarter of the log-probability
+    objective = QuarkObjective(kl_coef=0.1, entropy_coef=0.2)
+    loss, gradient = update(objective, [records])
+    assert loss == pytest.approx((3 + 0.1 * 0.25 - 0.2 * (2.75 + 2.5)) / 2)
+    assert gradient == pytest.approx([(-1 + 0.1 * 1.0 - 0.2 / 4) / 2, (-1 - 0.2 / 4) / 2])
+    assert objective.loss(columns_of(records), batch_of(records)).metrics["kl"] == (pytest.approx(0.25), 2.0)
+
+
+def test_the_loss_with_an_estimate_by_hand() -> None:
+    records = [[Reply((-1.0, -2.0), reference=(-1.5, -2.0))]]
     k3 = math.exp(-0.5) - 1 + 0.5
-    loss, gradient = update(QuarkObjective(kl_coef=0.1), [records])
+    objective = QuarkObjective(kl_coef=0.1, kl="k3")
+    loss, gradient = update(objective, [records])
     assert loss == pytest.approx((3 + 0.1 * k3) / 2)
     assert gradient == pytest.approx([(-1 + 0.1 * (1 - math.exp(-0.5))) / 2, -0.5])
-    metrics = QuarkObjective(kl_coef=0.1).loss(columns_of(records), batch_of(records)).metrics
+    metrics = objective.loss(columns_of(records), batch_of(records)).metrics
     assert metrics["kl_k3"] == (pytest.approx(k3), 2.0)
 
 
@@ -83,3 +97,9 @@ def test_without_kl_it_is_supervised_fine_tuning_of_any_batch() -> None:
 def test_options_out_of_range() -> None:
     with pytest.raises(ConfigError):
         QuarkObjective(kl_coef=-0.1)
+    for options in ({"entropy_coef": -0.1}, {"kl": "full"}, {"num_quantiles": -1}):
+        with pytest.raises(ConfigError):
+            QuarkObjective(**options)  # type: ignore[arg-type]
+    for marker in ("none", "{quantile} {other}", "{quantile"):
+        with pytest.raises(ConfigError, match="marker"):
+            QuarkObjective(marker=marker)

@@ -14,7 +14,8 @@ from alignite.types import Objective, ReplyRole
 def test_it_is_an_objective_and_needs_a_reference_for_the_kl_alone() -> None:
     assert isinstance(SLiCObjective(), Objective)
     assert "reference.logp" not in SLiCObjective().columns
-    assert "reference.logp" in SLiCObjective(reg="kl").columns
+    assert "reference.logp" in SLiCObjective(reg="k3").columns
+    assert SLiCObjective(reg="kl").columns - SLiCObjective().columns == {"policy.forward_kl"}
     assert SLiCObjective().state_dict() == {}
 
 
@@ -65,8 +66,16 @@ def test_without_pairs_all_kinds_leave_the_regulariser() -> None:
         assert value(SLiCObjective(kind=kind), tied) == pytest.approx(0.5 * 2.0)
 
 
-def test_kl_is_zero_at_the_reference_and_pulls_back_to_it() -> None:
-    objective = SLiCObjective(reg="kl", lam=1.0)
+def test_kl_is_summed_over_the_best_replys_tokens() -> None:
+    records = [pair(Reply((-1.0, -2.0), reference=(-1.5, -2.5)), reply(-90.0))]
+    # columns_of's divergence is twice the square of the difference
+    loss, gradient = update(SLiCObjective(reg="kl", lam=0.5), [records])
+    assert loss == pytest.approx(0.5 * 2 * (0.25 + 0.25))
+    assert gradient == pytest.approx([0.5 * 4 * 0.5, 0.5 * 4 * 0.5, 0.0])
+
+
+def test_k3_is_zero_at_the_reference_and_pulls_back_to_it() -> None:
+    objective = SLiCObjective(reg="k3", lam=1.0)
     same = [pair(Reply((-1.0, -2.0), reference=(-1.0, -2.0)), reply(-90.0))]
     assert update(objective, [same]) == (0.0, [0.0, 0.0, 0.0])
     above = [pair(Reply((-1.0,), reference=(-2.0,)), reply(-90.0))]

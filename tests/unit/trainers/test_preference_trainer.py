@@ -34,7 +34,9 @@ STEPS: list[dict[str, Any]] = [
     {"prompt": f"What is {n} + 1?", "completions": ["I add one.", f"It is {n + 1}."], "labels": [True, n % 2 == 0]}
     for n in range(8)
 ]
-ROWS = {"kto": LABELLED, "quark": LABELLED, "rrhf": RANKED, "contrast": RANKED, "stable_alignment": RANKED}
+ROWS = {
+    "kto": LABELLED, "quark": RANKED, "rrhf": RANKED, "contrast": RANKED, "hir": RANKED, "stable_alignment": RANKED,
+}  # fmt: skip
 SHARED: dict[str, Any] = {
     "max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "num_samples": 0, "shuffle": False,
     "seed": 1,

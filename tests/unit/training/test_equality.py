@@ -6,12 +6,17 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import toy
+from numpy.typing import NDArray
 from torch import Tensor
+
+from alignite.types import SftBatch
 
 
 def same(found: tuple[float, dict[str, Tensor]], expected: tuple[float, dict[str, Tensor]]) -> None:
@@ -43,6 +48,23 @@ def test_micro_batches_of_a_few_tokens_change_nothing(
     rows = toy.ToySet([[row] for row in toy.eight_rows()])
     options = {"per_device_train_batch_size": 8, "micro_batch_tokens": tokens}
     same(toy.one_update(tmp_path / "split", rows, **options), whole)
+
+
+class Light(toy.ToySet):
+    """Every token counts a thousandth: an update's weights sum to less than 1."""
+
+    def batch(self, indices: NDArray[np.int64]) -> SftBatch:
+        batch = super().batch(indices)
+        return replace(batch, weights=torch.full(batch.labels.shape, 1e-3))
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_weights_that_sum_to_less_than_1_are_divided_by_their_sum(
+    tmp_path: Path, whole: tuple[float, dict[str, Tensor]], batch: int
+) -> None:
+    rows = Light([[row] for row in toy.eight_rows()])
+    options = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": 8 // batch}
+    same(toy.one_update(tmp_path / "light", rows, **options), whole)
 
 
 def test_packing_changes_nothing(tmp_path: Path, whole: tuple[float, dict[str, Tensor]]) -> None:

@@ -1,0 +1,99 @@
+"""Objectives that make their rows of the data: what is written, counted and refused, and that a run goes on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignite.cli.main import main
+from alignite.config.preference import METHOD_CONFIGS
+from alignite.errors import DataError, UsageError
+from alignite.objectives.coh import CoHObjective
+from alignite.objectives.registry import make_objective
+from alignite.trainers.made_rows import make_rows
+
+RANKED = [{"prompt": f"q{n}", "completions": [f"a{n}", f"b{n}", "c"], "scores": [1.0, 0.5, n]} for n in range(4)]
+TIED = {"prompt": "q", "completions": ["a", "b"], "scores": [1.0, 1.0]}
+HH = {"chosen": "\n\nHuman: hi\n\nAssistant: yo", "rejected": "\n\nHuman: hi\n\nAssistant: no"}
+
+
+def written(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def made(name: str, data: Any, folder: Path, **options: Any) -> list[dict[str, Any]]:
+    config = METHOD_CONFIGS[name](**options)
+    output, _ = make_rows(data, make_objective(name), config, folder / "out.jsonl")  # type: ignore[arg-type]
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+    return written(output)
+
+
+def test_rows_of_files_of_any_format(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "hh.jsonl.gz", "wt") as file:
+        file.write(json.dumps(HH) + "\n")
+    (row, *others) = made("coh", str(tmp_path / "hh.jsonl.gz"), tmp_path)
+    assert [message["content"] for message in row["messages"]] == ["hi\nA helpful answer:", "yo"]
+    assert len(others) == 3
+    assert len(made("coh", RANKED, tmp_path)) == 16
+    assert [row["prompt"] for row in made("quark", RANKED, tmp_path)][:3] == ["<rwd_0>q0", "<rwd_2>q0", "<rwd_4>q0"]
+    assert len(made("hir", RANKED, tmp_path)) == 12
+    renamed = [{"question": "q", "completions": ["a", "b"], "scores": [1, 0]}]
+    assert len(made("coh", renamed, tmp_path, format="ranked", prompt_column="question")) == 4
+
+
+def test_rows_that_make_none_are_counted_or_raised(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    unasked = {**RANKED[0], "prompt": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    with caplog.at_level(logging.WARNING, "alignite"):
+        assert len(made("coh", [TIED, unasked, *RANKED], tmp_path)) == 16
+    assert "no two replies have different scores (first: row:1)" in caplog.text
+    assert "1 rows make none: a prompt does not end with a user message" in caplog.text
+    for row in (TIED, unasked):
+        with pytest.raises(DataError):
+            made("coh", [row, *RANKED], tmp_path, on_bad_row="error")
+    with pytest.raises(DataError, match="no row is left"):
+        made("coh", [unasked], tmp_path)
+
+
+def test_rows_of_which_none_can_be_made_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="CoHObjective makes its rows of preference rows"):
+        made("coh", [{"prompt": "q", "completion": "a", "label": True}], tmp_path)
+    with pytest.raises(UsageError, match="QuarkObjective makes its rows of ranked rows"):
+        made("quark", [{"prompt": "q", "completion": "a", "label": True}], tmp_path)
+
+
+def test_the_command_line_trains_on_what_is_made_and_goes_on(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = tmp_path / "ranked.jsonl", tmp_path / "run"
+    data.write_text("".join(json.dumps(row) + "\n" for row in RANKED))
+    words = ["preference", "--objective", "coh", "--model", str(tiny_model_folder), "--data", str(data)]
+    words += ["--eval_data", str(data), "--output_dir", str(run), "--use_peft", "--num_samples", "0", "--json"]
+    words += ["--good", "Good:", "--forms", "pn", "np"]
+    assert main([*words, "--max_steps", "2", "--save_steps", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["used"] == 8
+    assert len(written(run / "prepared-rows.jsonl")) == len(written(run / "prepared-eval-rows.jsonl")) == 8
+    assert main([*words, "--max_steps", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 3
+    data.write_text("".join(json.dumps(row) + "\n" for row in RANKED[:3]))
+    assert main([*words, "--max_steps", "4"]) != 0
+    assert "the data has changed since the checkpoint" in capsys.readouterr().err
+
+
+def test_rows_that_are_marked_already_are_taken_as_they_are(tiny_model_folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "marked.jsonl"
+    data.write_text(json.dumps({"prompt": "[0] q", "completion": "a", "label": True}) + "\n")
+    words = ["preference", "--objective", "quark", "--num_quantiles", "0", "--model", str(tiny_model_folder)]
+    words += ["--data", str(data), "--output_dir", str(tmp_path / "run"), "--max_steps", "1", "--num_samples", "0"]
+    assert main(words) == 0
+    assert not (tmp_path / "run" / "prepared-rows.jsonl").exists()
+
+
+def test_groups_must_come_in_one_update() -> None:
+    with pytest.raises(UsageError, match="6 rows and group_size is 4"):
+        METHOD_CONFIGS["hir"](per_device_train_batch_size=3, gradient_accumulation_steps=2).validate()
+    assert CoHObjective.takes == "preference"
