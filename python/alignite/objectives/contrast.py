@@ -12,6 +12,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import UsageError
+from alignite.objectives.odd_rows import ALL_TIE, ONE_REPLY
 from alignite.objectives.pieces import WithoutState, as_tensor, reply_lengths, reply_sums
 from alignite.objectives.ranking import POLICY, best_shares
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -48,6 +49,10 @@ class InstructionContrastObjective(WithoutState):
 
     def __post_init__(self) -> None:
         check_bound("contrast_weight", self.contrast_weight, 0, True)
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {ONE_REPLY: "it is imitated only", ALL_TIE: "each of its replies counts as the prompt's own"}
 
     @property
     def columns(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignite.errors import ConfigError
+from alignite.objectives.odd_rows import P_UNREAD, PAIRS_ONLY
 from alignite.objectives.pieces import ReplyPairs, WithoutState, as_tensor, pair_count, pair_metrics, reply_lengths
 from alignite.objectives.ranking import paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -48,6 +49,10 @@ class CPOObjective(WithoutState):
             raise ConfigError(f"label_smoothing is {self.label_smoothing}", fix="it must be at least 0 and below 0.5")
         if not self.cpo_alpha >= 0:
             raise ConfigError(f"cpo_alpha is {self.cpo_alpha}", fix="it must be at least 0")
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {**PAIRS_ONLY, **P_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

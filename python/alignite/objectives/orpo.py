@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignite.errors import ConfigError
+from alignite.objectives.odd_rows import P_UNREAD, PAIRS_ONLY
 from alignite.objectives.pieces import ReplyPairs, WithoutState, as_tensor, pair_count, pair_metrics
 from alignite.objectives.ranking import paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -36,6 +37,10 @@ class ORPOObjective(WithoutState):
     def __post_init__(self) -> None:
         if not self.beta > 0:
             raise ConfigError(f"beta is {self.beta}", fix="it must be above 0")
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {**PAIRS_ONLY, **P_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 class WithoutState:
     """An objective with nothing to keep in a checkpoint."""
 
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        """What becomes of rows that are odd, by the words of :mod:`alignite.objectives.odd_rows`."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignite.errors import DataError, NumericsError, UsageError
+from alignite.objectives.odd_rows import ALL_TIE, ONE_REPLY, PAIRS_ONLY
 from alignite.objectives.pieces import Pairs, WithoutState, pair_count, pair_shares, preference_pairs
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, ReplyRole, Term
 
@@ -92,6 +93,12 @@ class RewardObjective(WithoutState):
                 raise UsageError(f"{name} is {value}", fix="it must be at least 0")
         self.loss_type, self.margin, self.label_smoothing = loss_type, margin, label_smoothing
         self.center, self.lm_coefficient = center_rewards_coefficient, lm_coefficient
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        if self.lm_coefficient:
+            return dict.fromkeys((ONE_REPLY, ALL_TIE), "only the language-model term is of it")
+        return PAIRS_ONLY
 
     @property
     def columns(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignite.errors import ConfigError
+from alignite.objectives.odd_rows import P_UNREAD, PAIRS_ONLY
 from alignite.objectives.pieces import ReplyPairs, WithoutState, pair_count, pair_metrics
 from alignite.types import FeedbackBatch, LossOutput, Term
 
@@ -37,6 +38,10 @@ class SimPOObjective(WithoutState):
             raise ConfigError(f"beta is {self.beta}", fix="it must be above 0")
         if not self.simpo_gamma >= 0:
             raise ConfigError(f"simpo_gamma is {self.simpo_gamma}", fix="it must be at least 0")
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {**PAIRS_ONLY, **P_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

@@ -17,6 +17,21 @@ use std::ops::Range;
 /// What stands between two steps, in training as in search.
 const SEPARATOR: &str = "\n";
 
+/// Rankings without two replies of which one is better: losses over pairs have nothing of them. Methods that also
+/// imitate still do, so these are used and counted. `objectives/odd_rows.py` knows them by
+/// these words.
+const ONE_REPLY: &str = "a ranking of one reply, which compares nothing";
+const ALL_TIE: &str = "a ranking whose replies all tie, which compares nothing";
+const TIES: &str = "a ranking with ties, which are not compared";
+const REPLY_TWICE: &str = "a ranking that holds the same reply twice";
+const TWO_SCORES: &str = "a ranking that scores the same reply in two ways";
+const PAIR_TIE: &str = "a pair whose p is 1/2, a tie";
+const UNLIKELY: &str = "a pair whose p says that the rejected reply is the better one";
+const BELOW: &str = "a pair whose margin is below 0";
+const ALL_NEUTRAL: &str = "a solution whose rated steps are all neutral";
+const BEYOND: Left = Left("a score or a margin that float32 cannot hold");
+const SAME_TOKENS: Left = Left("the two replies are the same tokens");
+
 /// A reply to be encoded.
 struct Reply<'a> {
     messages: &'a [Message],
@@ -43,11 +58,8 @@ impl Encoder {
     pub(crate) fn feedback(&self, record: &Record) -> Result<Vec<Outcome>> {
         let reply =
             |messages, role, score: Option<f64>| Reply { messages, role, score: score.map_or(f32::NAN, |s| s as f32) };
-        let kept = match record {
+        let mut kept = match record {
             Record::Preference(pair) => {
-                if pair.chosen == pair.rejected {
-                    return Ok(vec![Outcome::Dropped(Left("the two replies are the same"))]);
-                }
                 let replies =
                     [reply(&*pair.chosen, Role::Chosen, pair.margin), reply(&*pair.rejected, Role::Rejected, pair.p)];
                 self.replies(&pair.prompt, &pair.context, &replies)?
@@ -66,6 +78,16 @@ impl Encoder {
                 return Err(Error::new(Kind::Usage, "a conversation is no feedback"));
             }
         };
+        if let Ok(encoded) = &mut kept {
+            match odd(&encoded.sample) {
+                Ok(found) => {
+                    let is_alone = matches!(record, Record::Ranking(ranking) if ranking.responses.len() == 1);
+                    encoded.notices.extend(found);
+                    encoded.notices.extend(is_alone.then_some(ONE_REPLY));
+                }
+                Err(left) => kept = Err(left),
+            }
+        }
         Ok(vec![kept.into()])
     }
 
@@ -123,6 +145,9 @@ impl Encoder {
             }
             if is_empty(reply.messages) {
                 return Ok(Err(Left(EMPTY)));
+            }
+            if reply.score.is_infinite() {
+                return Ok(Err(BEYOND));
             }
         }
         self.shortening(prompt, |prompt, cut| {
@@ -254,6 +279,15 @@ impl Encoder {
         if outcomes.is_empty() {
             outcomes.push(Outcome::Dropped(Left("no rated step")));
         }
+        let used = outcomes.iter_mut().find_map(|outcome| match outcome {
+            Outcome::Used(encoded) => Some(encoded),
+            Outcome::Dropped(_) => None,
+        });
+        if let Some(first) = used {
+            first.notices.extend_from_slice(&record.left_out);
+            let is_neutral = record.steps.iter().filter_map(|step| step.rating).all(|rating| rating == 0);
+            first.notices.extend(is_neutral.then_some(ALL_NEUTRAL));
+        }
         Ok(outcomes)
     }
 
@@ -314,6 +348,45 @@ impl Encoder {
         }
         Ok(Ok(labels))
     }
+}
+
+/// What is odd about a pair, a ranking or a labelled reply that is used all the same, or why it is not.
+///
+/// Replies are compared as the tokens and the float32 scores that training sees.
+fn odd(sample: &Sample) -> Kept<Vec<&'static str>> {
+    let mut replies = Vec::with_capacity(sample.segments.len());
+    let mut start = 0;
+    for segment in &sample.segments {
+        let end = start + segment.length;
+        if segment.role != Role::Prompt {
+            replies.push((&sample.ids[start..end], segment.score, segment.role));
+        }
+        start = end;
+    }
+    let mut found = Vec::new();
+    match replies.as_slice() {
+        [(chosen, margin, Role::Chosen), (rejected, p, _)] => {
+            if chosen == rejected {
+                return Err(SAME_TOKENS);
+            }
+            found.extend((*margin < 0.0).then_some(BELOW));
+            found.extend((*p == 0.5).then_some(PAIR_TIE));
+            found.extend((*p < 0.5).then_some(UNLIKELY));
+        }
+        [_] => {}
+        many => {
+            let mut scores: Vec<f32> = many.iter().map(|&(_, score, _)| score).collect();
+            scores.sort_unstable_by(f32::total_cmp);
+            let ties = scores.windows(2).filter(|pair| pair[0] == pair[1]).count();
+            found.extend((ties > 0).then_some(if ties + 1 == scores.len() { ALL_TIE } else { TIES }));
+            replies.sort_by(|one, other| one.0.cmp(other.0));
+            let same: Vec<bool> =
+                replies.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[0].1 == pair[1].1).collect();
+            found.extend(same.contains(&true).then_some(REPLY_TWICE));
+            found.extend(same.contains(&false).then_some(TWO_SCORES));
+        }
+    }
+    Ok(found)
 }
 
 /// Steps by their numbers, and the ratings that they have here.

@@ -104,6 +104,8 @@ pub struct Steps {
     pub prompt: Vec<Message>,
     /// The steps, each behind the one that it follows.
     pub steps: Vec<Step>,
+    /// What the row says beside them and nothing learns; reports count it.
+    pub left_out: Vec<&'static str>,
     /// What the template is given beside them.
     pub context: Context,
 }

@@ -136,7 +136,7 @@ proptest! {
     fn steps_come_back(prompt in prompt(), steps in vec((text(), -1_i8..=1), 1..5)) {
         let step = |(index, (text, rating)): (usize, (String, i8))| Step { text, rating: Some(rating), parent: index.checked_sub(1) };
         let steps = steps.into_iter().enumerate().map(step).collect();
-        same(Record::Steps(Steps { prompt, steps, context: Context::default() }), Target::Stepwise);
+        same(Record::Steps(Steps { prompt, steps, left_out: Vec::new(), context: Context::default() }), Target::Stepwise);
     }
 
     #[test]
