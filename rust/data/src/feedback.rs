@@ -5,11 +5,14 @@
 //! is there before the reply is written. No reply ever loses a part: whole old turns leave the prompt from the left, and
 //! a record that still does not fit is dropped.
 
+mod odd;
+
+use self::odd::odd;
 use crate::chat::Span;
 use crate::conversation::Message;
 use crate::encode::{CONTROL, Cut, EMPTY, Encoded, Encoder, IGNORE, Kept, Left, Outcome, Whole, labels_of};
 use crate::error::{Error, Kind, Result};
-use crate::record::{Context, Record, Step, Steps};
+use crate::record::{About, Context, Record, Step, Steps};
 use crate::sample::{Role, Sample, Segment};
 use crate::tokenize::Tokens;
 use std::ops::Range;
@@ -17,20 +20,11 @@ use std::ops::Range;
 /// What stands between two steps, in training as in search.
 const SEPARATOR: &str = "\n";
 
-/// Rankings without two replies of which one is better: losses over pairs have nothing of them. Methods that also
-/// imitate still do, so these are used and counted. `objectives/odd_rows.py` knows them by
-/// these words.
-const ONE_REPLY: &str = "a ranking of one reply, which compares nothing";
-const ALL_TIE: &str = "a ranking whose replies all tie, which compares nothing";
-const TIES: &str = "a ranking with ties, which are not compared";
-const REPLY_TWICE: &str = "a ranking that holds the same reply twice";
-const TWO_SCORES: &str = "a ranking that scores the same reply in two ways";
-const PAIR_TIE: &str = "a pair whose p is 1/2, a tie";
-const UNLIKELY: &str = "a pair whose p says that the rejected reply is the better one";
-const BELOW: &str = "a pair whose margin is below 0";
 const ALL_NEUTRAL: &str = "a solution whose rated steps are all neutral";
-const BEYOND: Left = Left("a score or a margin that float32 cannot hold");
-const SAME_TOKENS: Left = Left("the two replies are the same tokens");
+const NO_CRITERION: &str = "a comparison without a criterion";
+const CRITERION_UNREAD: &str = "a criterion, which is read only where the option criteria names it";
+const NO_WEIGHT: Left = Left("a weight of 0");
+const BEYOND: Left = Left("a number that float32 cannot hold");
 
 /// A reply to be encoded.
 struct Reply<'a> {
@@ -78,17 +72,54 @@ impl Encoder {
                 return Err(Error::new(Kind::Usage, "a conversation is no feedback"));
             }
         };
+        let about = match record {
+            Record::Preference(pair) => Some(&pair.about),
+            Record::Ranking(ranking) => Some(&ranking.about),
+            _ => None,
+        };
+        if let Some(about) = about {
+            let criterion = self.criterion(about)?;
+            let weight = about.weight.map(|weight| weight as f32);
+            match weight {
+                Some(0.0) => kept = Err(NO_WEIGHT),
+                Some(f32::INFINITY) => kept = Err(BEYOND),
+                _ => {}
+            }
+            if let Ok(encoded) = &mut kept {
+                encoded.sample.criterion = criterion;
+                encoded.sample.record_weight = weight.filter(|weight| *weight != 1.0);
+                encoded.notices.extend(match (self.criteria().is_empty(), &about.criterion) {
+                    (true, Some(_)) => Some(CRITERION_UNREAD),
+                    (false, None) => Some(NO_CRITERION),
+                    _ => None,
+                });
+            }
+        }
         if let Ok(encoded) = &mut kept {
-            match odd(&encoded.sample) {
-                Ok(found) => {
-                    let is_alone = matches!(record, Record::Ranking(ranking) if ranking.responses.len() == 1);
-                    encoded.notices.extend(found);
-                    encoded.notices.extend(is_alone.then_some(ONE_REPLY));
-                }
+            match odd(record, &encoded.sample) {
+                Ok(found) => encoded.notices.extend(found),
                 Err(left) => kept = Err(left),
             }
         }
         Ok(vec![kept.into()])
+    }
+
+    /// The number of what a record is about; none where it says nothing, or there are no names.
+    fn criterion(&self, about: &About) -> Result<Option<i32>> {
+        let (names, Some(given)) = (self.criteria(), &about.criterion) else { return Ok(None) };
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let place = match given.as_str() {
+            // A CSV file has places as text.
+            Some(name) => names.iter().position(|known| known == name).or_else(|| name.parse().ok()),
+            None => given.as_u64().and_then(|at| usize::try_from(at).ok()),
+        };
+        let place = place.filter(|&at| at < names.len()).and_then(|at| i32::try_from(at).ok()).ok_or_else(|| {
+            Error::data(format!("criterion is {given}, none of {}", names.join(", ")))
+                .fix("give one of these names, or its place from 0; or name all of them in criteria")
+        })?;
+        Ok(Some(place))
     }
 
     /// The replies of a record, each by its name and behind the whole prompt, to be looked at.
@@ -348,45 +379,6 @@ impl Encoder {
         }
         Ok(Ok(labels))
     }
-}
-
-/// What is odd about a pair, a ranking or a labelled reply that is used all the same, or why it is not.
-///
-/// Replies are compared as the tokens and the float32 scores that training sees.
-fn odd(sample: &Sample) -> Kept<Vec<&'static str>> {
-    let mut replies = Vec::with_capacity(sample.segments.len());
-    let mut start = 0;
-    for segment in &sample.segments {
-        let end = start + segment.length;
-        if segment.role != Role::Prompt {
-            replies.push((&sample.ids[start..end], segment.score, segment.role));
-        }
-        start = end;
-    }
-    let mut found = Vec::new();
-    match replies.as_slice() {
-        [(chosen, margin, Role::Chosen), (rejected, p, _)] => {
-            if chosen == rejected {
-                return Err(SAME_TOKENS);
-            }
-            found.extend((*margin < 0.0).then_some(BELOW));
-            found.extend((*p == 0.5).then_some(PAIR_TIE));
-            found.extend((*p < 0.5).then_some(UNLIKELY));
-        }
-        [_] => {}
-        many => {
-            let mut scores: Vec<f32> = many.iter().map(|&(_, score, _)| score).collect();
-            scores.sort_unstable_by(f32::total_cmp);
-            let ties = scores.windows(2).filter(|pair| pair[0] == pair[1]).count();
-            found.extend((ties > 0).then_some(if ties + 1 == scores.len() { ALL_TIE } else { TIES }));
-            replies.sort_by(|one, other| one.0.cmp(other.0));
-            let same: Vec<bool> =
-                replies.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[0].1 == pair[1].1).collect();
-            found.extend(same.contains(&true).then_some(REPLY_TWICE));
-            found.extend(same.contains(&false).then_some(TWO_SCORES));
-        }
-    }
-    Ok(found)
 }
 
 /// Steps by their numbers, and the ratings that they have here.
