@@ -179,9 +179,10 @@ class PreparedSet:
         """
         A hash of everything that decides the content.
         """
-    def origins(self, /, windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32]]":
+    def origins(self, /, windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32]]":
         """
-        Where the segments of these windows come from: row_ids, sources, lines, records, roles (int64), scores (float32).
+        Where the segments of these windows come from: row_ids, sources, lines, records, roles (int64), scores (float32);
+        and of their records criteria (int64) and weights (float32).
         """
     @property
     def report(self, /) -> str:

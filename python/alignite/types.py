@@ -27,6 +27,9 @@ NO_PARENT = -1
 IGNORE = -100
 """The label of a token that no loss looks at."""
 
+CRITERION = "criterion"
+"""The column of a :class:`FeedbackBatch`'s ``given``, int64 (records,), what a record is about; -1 for nothing."""
+
 
 class Batch(Protocol):
     """What every batch offers to a model: one flat row of segments, no padding.

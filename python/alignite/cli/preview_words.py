@@ -63,6 +63,10 @@ def notes(preview: Preview) -> list[Note]:
     report = preview.report
     found = [Note(entry["count"], what, entry["examples"]) for what, entry in report["truncated"].items()]
     found += [Note(entry["count"], f"left out: {what}", entry["examples"]) for what, entry in report["dropped"].items()]
+    found += [
+        Note(entry["count"], f"part left out: {what}", entry["examples"])
+        for what, entry in report["dropped_records"].items()
+    ]
     found += [Note(entry["count"], what, entry["examples"]) for what, entry in report["noticed"].items()]
     if preview.duplicates.count:
         pairs = [f"{place} = {first}" for place, first in preview.duplicates.examples]

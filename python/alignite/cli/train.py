@@ -77,6 +77,12 @@ def describe(report: dict[str, Any]) -> list[str]:
     if report["control_text"]["count"]:
         counts["control tokens in a content, kept as text"] = report["control_text"]
     for reason, entry in counts.items():
-        rows = "row" if entry["count"] == 1 else "rows"
-        lines.append(f"  {entry['count']} {rows}: {reason} (first: {entry['examples'][0]})")
+        lines.append(_counted("row", reason, entry))
+    # Parts of rows that are used otherwise: solutions that branch have several records.
+    lines += [_counted("record", reason, entry) for reason, entry in report.get("dropped_records", {}).items()]
     return lines
+
+
+def _counted(what: str, reason: str, entry: dict[str, Any]) -> str:
+    many = "" if entry["count"] == 1 else "s"
+    return f"  {entry['count']} {what}{many}: {reason} (first: {entry['examples'][0]})"

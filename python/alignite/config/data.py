@@ -49,6 +49,10 @@ class DataOptions(Options):
         help="what a malformed row does: it ends the work, or is counted and written to quarantine.jsonl",
         choices=("error", "skip"),
     )
+    criteria: list[str] = option(
+        default=[],
+        help="names of what replies are compared by: a row's criterion is one of them, or its place from 0",
+    )
     max_row_bytes: int = option(default=64 << 20, help="a row with more bytes than this is malformed")
     part_bytes: int = option(default=512 << 20, help="a prepared set begins a new file after this many bytes")
 
@@ -58,6 +62,8 @@ class DataOptions(Options):
         check_bound("max_row_bytes", self.max_row_bytes, 1, True)
         check_bound("part_bytes", self.part_bytes, 1, True)
         self.column_names()
+        if len(set(self.criteria)) < len(self.criteria) or not all(self.criteria):
+            raise ConfigError(f"criteria is {','.join(self.criteria)!r}", fix="give each criterion a name of its own")
         if (self.prompt_column is None) != (self.completion_column is None):
             given = "prompt_column" if self.prompt_column is not None else "completion_column"
             raise ConfigError(f"{given} is given alone", fix="give prompt_column and completion_column")

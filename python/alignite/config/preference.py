@@ -278,11 +278,16 @@ class RewardConfig(PreferenceConfig):
     label_smoothing: float = option(default=0.0, help="probability that a label is wrong")
     center_rewards_coefficient: float = option(default=0.0, help="weight of the squared sum of a pair's rewards")
     lm_coefficient: float = option(default=0.0, help="weight of the best replies' language-model loss")
-    num_heads: int = option(default=1, help="rewards that the model gives, one a criterion")
+    num_heads: int = option(default=1, help="rewards that the model gives; with criteria there is one for each")
 
     def validate(self) -> None:
         super().validate()
         check_bound("num_heads", self.num_heads, 1, True)
+        if self.criteria and self.num_heads not in (1, len(self.criteria)):
+            raise ConfigError(
+                f"num_heads is {self.num_heads}, and criteria names {len(self.criteria)}",
+                fix="leave num_heads out: criteria have a head each",
+            )
 
 
 @config_class

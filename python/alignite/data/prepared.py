@@ -11,7 +11,7 @@ import numpy as np
 
 from alignite.errors import DataError, UsageError
 from alignite.native import data as native
-from alignite.types import IGNORE
+from alignite.types import CRITERION, IGNORE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,8 @@ class Origins:
         records: int64, which record of the windows asked for; the segments of a record follow each other.
         roles: int64, an index into :data:`ROLES`.
         scores: float32, a reply's score, a label as 1 or 0, a chosen reply's margin; NaN when there is none.
+        criteria: int64, the number of the criterion that the record is about, by the option ``criteria``; -1 for none.
+        record_weights: float32, how much the record counts.
         names: the files.
     """
 
@@ -45,6 +47,8 @@ class Origins:
     records: NDArray[np.int64]
     roles: NDArray[np.int64]
     scores: NDArray[np.float32]
+    criteria: NDArray[np.int64]
+    record_weights: NDArray[np.float32]
     names: tuple[str, ...]
 
     def places(self) -> list[str]:
@@ -138,7 +142,7 @@ class PreparedSet:
 
         indices = np.asarray(windows, dtype=np.int64)
         input_ids, labels, position_ids, segments, weights = self._native.batch(indices)
-        row_ids, _, _, records, roles, scores = self._native.origins(indices)
+        row_ids, _, _, records, roles, scores, criteria, _ = self._native.origins(indices)
         if (roles == ReplyRole.WHOLE).any():
             raise DataError(
                 "a record compares no replies",
@@ -147,7 +151,8 @@ class PreparedSet:
             )
         replies = np.flatnonzero(roles != ReplyRole.PROMPT)
         # A record's number is that of its window and its place in it; here they count from 0.
-        _, numbers = np.unique(records[replies], return_inverse=True)
+        _, first, numbers = np.unique(records[replies], return_index=True, return_inverse=True)
+        about = criteria[replies[first]]
         segment_of = np.repeat(np.arange(len(segments)), segments[:, 1])
         reply_of = np.searchsorted(replies, segment_of[labels != IGNORE])
         return FeedbackBatch(
@@ -160,14 +165,15 @@ class PreparedSet:
             roles[replies],
             scores[replies],
             torch.from_numpy(reply_of),
-            int(numbers.max(initial=-1)) + 1,
+            len(first),
             None if weights is None else torch.from_numpy(weights),
+            given={CRITERION: torch.from_numpy(about)} if (about >= 0).any() else {},
         )
 
     def origins(self, windows: Sequence[int] | NDArray[np.int64]) -> Origins:
         """Where the segments of these windows come from, and what they are."""
-        row_ids, sources, lines, records, roles, scores = self._native.origins(np.asarray(windows, dtype=np.int64))
-        return Origins(row_ids, sources, lines, records, roles, scores, tuple(self.report["sources"]))
+        columns = self._native.origins(np.asarray(windows, dtype=np.int64))
+        return Origins(*columns, tuple(self.report["sources"]))
 
     def export(self, output: str | Path, to: str = "parquet") -> list[Path]:
         """Write the set for other stacks and return the files.

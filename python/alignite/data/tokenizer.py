@@ -126,6 +126,7 @@ class ChatTokenizer:
             "tokenizer_backend": config.tokenizer_backend,
             "format": config.format,
             "columns": config.column_names(),
+            "criteria": config.criteria,
             "part_bytes": config.part_bytes,
         }
         template = self.chat_template if config.apply_chat_template else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignite.config.options import check_bound, check_share
+from alignite.objectives.odd_rows import ALL_TIE, ONE_REPLY
 from alignite.objectives.pieces import WithoutState, as_tensor, reply_lengths, reply_sums
 from alignite.objectives.ranking import POLICY, best_shares
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -55,6 +56,10 @@ class InstructionContrastObjective(WithoutState):
         check_bound("contrast_weight", self.contrast_weight, 0, True)
         check_share("label_smoothing", self.label_smoothing, 1)
         check_bound("entropy_coef", self.entropy_coef, 0, True)
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {ONE_REPLY: "it is imitated only", ALL_TIE: "each of its replies counts as the prompt's own"}
 
     @property
     def columns(self) -> frozenset[str]:

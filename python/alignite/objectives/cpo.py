@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from alignite.config.options import check_bound, check_share
 from alignite.errors import ConfigError
+from alignite.objectives.odd_rows import P_UNREAD, PAIRS_ONLY
 from alignite.objectives.pieces import ReplyPairs, WithoutState, as_tensor, pair_count, pair_metrics, reply_lengths
 from alignite.objectives.ranking import paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -47,6 +48,10 @@ class CPOObjective(WithoutState):
         check_bound("beta", self.beta, 0, False)
         check_share("label_smoothing", self.label_smoothing, 0.5)
         check_bound("cpo_alpha", self.cpo_alpha, 0, True)
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {**PAIRS_ONLY, **P_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

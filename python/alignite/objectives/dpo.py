@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from alignite.config.options import check_bound, check_share
 from alignite.errors import ConfigError
+from alignite.objectives.odd_rows import P_UNREAD, PAIRS_ONLY
 from alignite.objectives.pair_losses import (
     DIVERGENCES,
     PAIR_LOSSES,
@@ -103,6 +104,10 @@ class DPOObjective(WithoutState):
                 why="these losses are of log-ratios, not of the difference of two scores",
                 fix="use reverse_kl, or sigmoid, sigmoid_norm, robust, ipo, ipo_sum, hinge, exo_pair or discopop",
             )
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return PAIRS_ONLY if list(self.loss_type) == ["sigmoid"] else {**PAIRS_ONLY, **P_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError, DataError
+from alignite.objectives.odd_rows import P_UNREAD
 from alignite.objectives.pieces import WithoutState, as_tensor, preference_pairs
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, ReplyRole, Term
 
@@ -99,6 +100,10 @@ class FIGAObjective(WithoutState):
             )
         if self.negative_weight > 0:
             raise ConfigError(f"negative_weight is {self.negative_weight}", fix="it must be at most 0, such as -0.5")
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return P_UNREAD
 
     @property
     def columns(self) -> frozenset[str]:

@@ -25,6 +25,11 @@ class WithoutState:
     def __post_init__(self) -> None:
         check_finite(self)
 
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        """What becomes of rows that are odd, by the words of :mod:`alignite.objectives.odd_rows`."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 

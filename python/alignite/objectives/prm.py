@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from alignite.errors import ModelError, NumericsError, UsageError
+from alignite.objectives.odd_rows import ALL_NEUTRAL, NOTHING
 from alignite.objectives.pieces import WithoutState
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, Term
 
@@ -42,6 +43,10 @@ class ProcessRewardObjective(WithoutState):
         if neutral not in NEUTRAL:
             raise UsageError(f"neutral is {neutral!r}", fix=f"it is one of {', '.join(NEUTRAL)}")
         self.num_classes, self.neutral, self.last_only = num_classes, neutral, train_on_last_step_only
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {ALL_NEUTRAL: NOTHING} if self.num_classes == 2 and self.neutral == "ignore" else {}
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
         """Rated steps that are trained on."""

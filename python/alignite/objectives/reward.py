@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alignite.config.options import check_bound, check_share
 from alignite.errors import DataError, NumericsError, UsageError
-from alignite.objectives.pieces import Pairs, WithoutState, pair_count, pair_shares, preference_pairs
-from alignite.types import IGNORE, FeedbackBatch, LossOutput, ReplyRole, Term
+from alignite.objectives.odd_rows import ALL_TIE, ONE_REPLY, PAIRS_ONLY
+from alignite.objectives.pieces import Pairs, WithoutState, as_tensor, pair_count, pair_shares, preference_pairs
+from alignite.types import CRITERION, IGNORE, FeedbackBatch, LossOutput, ReplyRole, Term
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,9 +26,6 @@ MARGINS: dict[str, tuple[float, ...] | None] = {
 }
 """How a row's margin is read: not at all, as it stands, or as a degree of preference from 0 (negligibly better) over 1
 (slightly) and 2 (better) to 3 (significantly), which LLaMA-2 (arXiv 2307.09288, section 3.2.2) turns into these."""
-
-CRITERION = "criterion"
-"""The column, int64 (records,), that says which head of several a record is about."""
 
 
 class RewardObjective(WithoutState):
@@ -51,13 +49,14 @@ class RewardObjective(WithoutState):
     under the vocabulary head that the model keeps.
 
     Of a model with several heads a record trains the head that ``batch.given["criterion"]``, int64 (records,), names;
-    without that column every head is trained on every record and the losses are averaged.
+    a record with -1 there, or without that column, trains every head, and their losses are averaged.
 
-    Metrics: over pairs whose p is not 1/2, ``accuracy`` (the likelier one scores higher; equal scores are wrong); over
-    pairs, ``margin`` (r_w - r_l); over records with a pair, ``min_reward``, ``mean_reward`` and ``max_reward``, the
-    least, mean and greatest score of a record's replies; over records, ``no_pair``, those without a strict pair. All
-    are means over what they count, so how an update is split changes nothing; TRL's least and greatest of a batch do
-    depend on it.
+    Metrics: over pairs whose p is not 1/2, ``accuracy`` (the likelier one scores higher; equal scores are wrong);
+    over pairs, ``margin`` (r_w - r_l); over records with a pair, ``min_reward``, ``mean_reward`` and
+    ``max_reward``, the least, mean and greatest score of a record's replies; over records, ``no_pair``, those
+    without a strict pair; with ``criteria``, ``accuracy/NAME`` over the pairs about each. Scores are those of a
+    record's head, or the mean of all heads. All are means over what they count, so how an update is split changes
+    nothing; TRL's least and greatest of a batch do depend on it.
 
     Args:
         loss_type: ``bradley_terry`` or ``plackett_luce``.
@@ -65,6 +64,7 @@ class RewardObjective(WithoutState):
         label_smoothing: e, at least 0 and below 1/2.
         center_rewards_coefficient: c, at least 0.
         lm_coefficient: mu, at least 0.
+        criteria: names of the heads, for the metrics.
 
     Raises:
         UsageError: an option out of range.
@@ -78,6 +78,7 @@ class RewardObjective(WithoutState):
         label_smoothing: float = 0.0,
         center_rewards_coefficient: float = 0.0,
         lm_coefficient: float = 0.0,
+        criteria: Sequence[str] = (),
     ) -> None:
         if loss_type not in LOSSES:
             raise UsageError(f"there is no reward loss {loss_type!r}", fix=f"it is one of {', '.join(LOSSES)}")
@@ -91,6 +92,13 @@ class RewardObjective(WithoutState):
             check_bound(name, value, 0, True)
         self.loss_type, self.margin, self.label_smoothing = loss_type, margin, label_smoothing
         self.center, self.lm_coefficient = center_rewards_coefficient, lm_coefficient
+        self.criteria = tuple(criteria)
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        if self.lm_coefficient:
+            return dict.fromkeys((ONE_REPLY, ALL_TIE), "only the language-model term is of it")
+        return PAIRS_ONLY
 
     @property
     def columns(self) -> frozenset[str]:
@@ -114,16 +122,18 @@ class RewardObjective(WithoutState):
         """
         import torch
 
-        scores = _chosen_heads(columns["policy.score"], batch)
+        scores = columns["policy.score"]
         _check_finite(scores, batch)
+        heads = _heads(batch, scores)
         pairs = preference_pairs(batch)
         _, said = pairs.labels(batch)
         device = scores.device
         better, worse = (torch.from_numpy(side).to(device) for side in (pairs.chosen, pairs.rejected))
-        shares, probability, margins = (
-            torch.from_numpy(values).to(scores)[:, None]
-            for values in (pair_shares(pairs), said, self._margins(batch, pairs))
+        probability, margins = (
+            torch.from_numpy(values).to(scores)[:, None] for values in (said, self._margins(batch, pairs))
         )
+        # Of each pair and each head.
+        shares = as_tensor(pair_shares(pairs), scores)[:, None] * heads[as_tensor(pairs.records, scores)]
         first, second = scores[better], scores[worse]
         target = probability * (1 - 2 * self.label_smoothing) + self.label_smoothing
         z = first - second - margins
@@ -131,18 +141,19 @@ class RewardObjective(WithoutState):
         losses = -target * log_sigmoid(z) - (1 - target) * log_sigmoid(-z)
         if self.loss_type == "plackett_luce":
             paired = torch.from_numpy(batch.roles[pairs.chosen] == ReplyRole.CHOSEN).to(device)[:, None]
-            total = (losses * shares * paired).sum(0) + _plackett_luce(scores, batch)
+            total = (losses * shares * paired).sum() + _plackett_luce(scores, heads, batch)
         else:
-            total = (losses * shares).sum(0)
+            total = (losses * shares).sum()
         counts = self.counts(batch)
-        terms = {"reward": Term(total.mean(), counts["reward"])}
+        terms = {"reward": Term(total, counts["reward"])}
         if self.center:
-            squares = ((first + second).square() * shares).sum(0).mean()
+            squares = ((first + second).square() * shares).sum()
             terms["center"] = Term(squares, counts["center"], self.center)
         if self.lm_coefficient:
             weights = _best_weights(batch)
             terms["lm"] = Term(-(columns["policy.logp"] * weights).sum(), counts["lm"], self.lm_coefficient)
-        return LossOutput(terms, _metrics(scores.detach().mean(1), batch, pairs, said))
+        own = (scores.detach() * heads[as_tensor(batch.records, scores)]).sum(1)
+        return LossOutput(terms, _metrics(own, batch, pairs, said, self.criteria))
 
     def _margins(self, batch: FeedbackBatch, pairs: Pairs) -> NDArray[np.float64]:
         given = np.where(batch.roles == ReplyRole.CHOSEN, batch.scores, np.nan)[pairs.chosen]
@@ -162,20 +173,21 @@ class RewardObjective(WithoutState):
         return np.where(known, given, 0.0).astype(np.float64)
 
 
-def _chosen_heads(scores: Tensor, batch: FeedbackBatch) -> Tensor:
-    """(replies, 1) of the head that each record is about, or (replies, heads) where nothing says that."""
-    import torch
-
+def _heads(batch: FeedbackBatch, scores: Tensor) -> Tensor:
+    """How much of a record's loss is each head's, (records, heads): all of the one that it is about, or equal parts."""
+    count = scores.shape[1]
+    parts = np.full((batch.num_records, count), 1.0 / count)
     criterion = batch.given.get(CRITERION)
-    if criterion is None:
-        return scores
-    if bool((criterion < 0).any()) or bool((criterion >= scores.shape[1]).any()):
-        raise DataError(
-            f"a record's criterion is {int(criterion.min())} or {int(criterion.max())}",
-            fix=f"the model has {scores.shape[1]} heads; number the criteria from 0",
-        )
-    heads = criterion.to(scores.device)[torch.from_numpy(batch.records).to(scores.device)]
-    return scores.gather(1, heads[:, None])
+    if criterion is not None:
+        about = criterion.cpu().numpy()
+        if (about >= count).any():
+            raise DataError(
+                f"a record is about criterion {int(about.max())}, and the model has {count} heads",
+                where=f"record {int(about.argmax())} of the batch",
+                fix="number the criteria from 0; criteria names one for each head",
+            )
+        parts = np.where(about[:, None] < 0, parts, about[:, None] == np.arange(count))
+    return as_tensor(parts, scores)
 
 
 def _check_finite(scores: Tensor, batch: FeedbackBatch) -> None:
@@ -188,8 +200,8 @@ def _check_finite(scores: Tensor, batch: FeedbackBatch) -> None:
         )
 
 
-def _plackett_luce(scores: Tensor, batch: FeedbackBatch) -> Tensor:
-    """The sum over rankings of the negative log-likelihood of their order, (heads,)."""
+def _plackett_luce(scores: Tensor, heads: Tensor, batch: FeedbackBatch) -> Tensor:
+    """The sum over rankings of the negative log-likelihood of their order, each by its heads."""
     import torch
 
     ranked = np.flatnonzero(batch.roles == ReplyRole.REPLY)
@@ -197,11 +209,12 @@ def _plackett_luce(scores: Tensor, batch: FeedbackBatch) -> Tensor:
     worse = same & (batch.scores[ranked][:, None] > batch.scores[ranked][None, :])
     wins = worse.any(1)
     if not wins.any():
-        return scores.sum(0) * 0.0
+        return scores.sum() * 0.0
     choices = torch.from_numpy((worse | np.eye(len(ranked), dtype=bool))[wins]).to(scores.device)
     among = scores[torch.from_numpy(ranked).to(scores.device)]
     total = among[None].masked_fill(~choices[:, :, None], -torch.inf).logsumexp(1)
-    return (total - among[torch.from_numpy(wins).to(scores.device)]).sum(0)
+    of = heads[as_tensor(batch.records[ranked][wins], scores)]
+    return ((total - among[torch.from_numpy(wins).to(scores.device)]) * of).sum()
 
 
 def _best_weights(batch: FeedbackBatch) -> Tensor:
@@ -217,7 +230,7 @@ def _best_weights(batch: FeedbackBatch) -> Tensor:
 
 
 def _metrics(
-    scores: Tensor, batch: FeedbackBatch, pairs: Pairs, p: NDArray[np.float32]
+    scores: Tensor, batch: FeedbackBatch, pairs: Pairs, p: NDArray[np.float32], criteria: Sequence[str]
 ) -> dict[str, tuple[float, float]]:
     values = scores.double().cpu().numpy()
     gaps = values[pairs.chosen] - values[pairs.rejected]
@@ -230,6 +243,11 @@ def _metrics(
         "margin": (float(gaps.sum()), float(len(gaps))),
         "no_pair": (float(batch.num_records - len(paired)), float(batch.num_records)),
     }
+    about = batch.given[CRITERION].cpu().numpy()[pairs.records] if CRITERION in batch.given else np.zeros(0)
+    for number, name in enumerate(criteria):
+        # In every batch, so that all ranks know the same metrics.
+        of = about == number if len(about) else np.zeros(len(pairs), bool)
+        found[f"accuracy/{name}"] = (float(right[of].sum()), float(decided[of].sum()))
     for name, reduce in (("min", np.min), ("mean", np.mean), ("max", np.max)):
         found[f"{name}_reward"] = (float(sum(reduce(group) for group in groups)), float(len(groups)))
     return found

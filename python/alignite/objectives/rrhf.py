@@ -10,6 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError
+from alignite.objectives.odd_rows import IMITATED, P_UNREAD
 from alignite.objectives.pieces import (
     WithoutState,
     as_tensor,
@@ -69,6 +70,10 @@ class RRHFObjective(WithoutState):
                     why="the paper divides by each reply's own length",
                     fix="leave padded_width out, or set mode to reference",
                 )
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {**IMITATED, **P_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignite.config.options import check_bound
+from alignite.objectives.odd_rows import P_UNREAD, PAIRS_ONLY
 from alignite.objectives.pieces import ReplyPairs, WithoutState, pair_count, pair_metrics
 from alignite.types import FeedbackBatch, LossOutput, Term
 
@@ -36,6 +37,10 @@ class SimPOObjective(WithoutState):
         super().__post_init__()
         check_bound("beta", self.beta, 0, False)
         check_bound("simpo_gamma", self.simpo_gamma, 0, True)
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {**PAIRS_ONLY, **P_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

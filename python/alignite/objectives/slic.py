@@ -10,6 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import UsageError
+from alignite.objectives.odd_rows import IMITATED, P_UNREAD
 from alignite.objectives.pieces import (
     Pairs,
     WithoutState,
@@ -73,6 +74,10 @@ class SLiCObjective(WithoutState):
         check_bound("lam", self.lam, 0, True)
         check_choice("kind", self.kind, KINDS)
         check_choice("reg", self.reg, REGULARISERS)
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {**IMITATED, **P_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

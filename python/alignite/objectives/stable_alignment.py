@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignite.config.options import check_bound
+from alignite.objectives.odd_rows import IMITATED, P_UNREAD
 from alignite.objectives.pieces import (
     WithoutState,
     as_tensor,
@@ -58,6 +59,10 @@ class StableAlignmentObjective(WithoutState):
         check_bound("ratio", self.ratio, 0, True)
         check_bound("margin", self.margin, 0, True)
         check_bound("rating_scale", self.rating_scale, 0, False)
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {**IMITATED, **P_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

@@ -148,11 +148,11 @@ class Trainer:
             held_out = self._prepared(self._eval_dataset, "prepared-eval")
             if train is None:
                 raise UsageError("no training data is given", fix="give train_dataset, or data in the config")
-            self.data_report = train.report
+            self.data_report = self.reported(train)
             model = self._load(device)
             if getattr(self.args, "packing", "none") == "none":  # else the loop tells, segment by segment
                 check_length(model, max(int(data.report["longest"]) for data in (train, held_out) if data is not None))
-            leaves = record.Record(self.run_dir, self.args, self.tokenizer, train, held_out)
+            leaves = record.Record(self.run_dir, self.args, self.tokenizer, train, held_out, self.data_report)
             if saved is None:
                 self._write_config()
                 if self.answers:
@@ -239,6 +239,10 @@ class Trainer:
             limit=limit,
             make_batch=partial(self.make_batch, held_out),
         )
+
+    def reported(self, train: PreparedSet) -> dict[str, Any]:
+        """What became of the training rows, as the run tells it."""
+        return train.report
 
     def roles(self, model: nn.Module, data: PreparedSet) -> dict[str, nn.Module | Role]:
         """The models by role that the objective's columns come from, for batches of a set."""

@@ -183,7 +183,7 @@ class _Check:
         held_out = None
         if self.args.eval_data:
             held_out = trainer.prepare(self.args.eval_data, trainer.tokenizer, scratch / "prepared-eval", None)
-        report = self.report.data = train.report
+        report = self.report.data = trainer.reported(train)
         if self._saved is not None:
             check_unchanged(train.fingerprint, self._saved.state["source"]["fingerprint"], self.run_dir)
         self.report.updates = packed_source(train, self.args).num_updates

@@ -18,10 +18,11 @@ from alignite.data.partners import with_partners
 from alignite.data.prepare import prepare
 from alignite.data.prepared import PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
-from alignite.errors import ConfigError, UsageError
+from alignite.errors import ConfigError, DataError, UsageError
 from alignite.models.columns import AGAINST
 from alignite.models.loading import load_model
 from alignite.models.memory import count_parameters, empty_model
+from alignite.objectives.odd_rows import NOTHING
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
 from alignite.trainers.made_rows import make_rows
@@ -179,6 +180,28 @@ class PreferenceTrainer(Trainer):
         known: Any = reference
         self.tokenizer.check_fits(known.get_input_embeddings().weight.shape[0], {})
         return reference
+
+    def reported(self, train: PreparedSet) -> dict[str, Any]:
+        """The report of the set, which says of odd rows what this method makes of them.
+
+        Raises:
+            DataError: there are no other rows than those of which it learns nothing.
+        """
+        report = train.report
+        meant: Mapping[str, str] = getattr(self.objective, "odd_rows", {})
+        idle = {reason: entry for reason, entry in report["noticed"].items() if meant.get(reason) == NOTHING}
+        if report["used"] and sum(entry["count"] for entry in idle.values()) >= report["used"]:
+            reasons = (
+                f"{entry['count']} rows: {reason} (first: {entry['examples'][0]})" for reason, entry in idle.items()
+            )
+            raise DataError(
+                f"{type(self.objective).__name__} learns nothing from any row",
+                where=str(train.folder),
+                why="; ".join(reasons),
+                fix="give rows of which one reply is better than another, or steps that are right or wrong",
+            )
+        said = {reason: f"{reason}: {meant[reason]}" if reason in meant else reason for reason in report["noticed"]}
+        return report | {"noticed": {said[reason]: entry for reason, entry in report["noticed"].items()}}
 
     def roles(self, model: nn.Module, data: PreparedSet) -> dict[str, nn.Module | Role]:
         if self._precomputes:

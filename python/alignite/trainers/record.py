@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ class Record:
     Args:
         run_dir: the run's folder.
         train, held_out: the prepared sets; prompts for samples come from the held-out one when there is one.
+        report: what the run tells of the training rows.
     """
 
     def __init__(
@@ -42,10 +43,11 @@ class Record:
         tokenizer: ChatTokenizer,
         train: PreparedSet,
         held_out: PreparedSet | None,
+        report: Mapping[str, Any],
     ) -> None:
         self._run_dir, self._args, self._tokenizer = run_dir, args, tokenizer
         self._source = held_out if held_out is not None else train
-        reports: dict[str, Any] = {"train": train.report, "eval": None if held_out is None else held_out.report}
+        reports: dict[str, Any] = {"train": report, "eval": None if held_out is None else held_out.report}
         attempt("data.json", lambda: write_file(run_dir / DATA_FILE, json.dumps(reports, indent=1)))
 
     def samples(self, kind: str, step: int, model: nn.Module) -> None:

@@ -119,8 +119,9 @@ class RewardTrainer(ScoreTrainer):
             label_smoothing=config.label_smoothing,
             center_rewards_coefficient=config.center_rewards_coefficient,
             lm_coefficient=config.lm_coefficient,
+            criteria=config.criteria,
         )
-        return objective, config.num_heads
+        return objective, len(config.criteria) or config.num_heads
 
 
 class PRMTrainer(ScoreTrainer):

@@ -85,6 +85,8 @@ pub struct Encoder {
     control: Control,
     chat: Option<Chat>,
     eos: Option<u32>,
+    /// What comparisons may be about.
+    criteria: Vec<String>,
     pub(crate) max_length: usize,
     split: bool,
 }
@@ -161,7 +163,17 @@ impl Encoder {
         let eos = eos.transpose()?;
         let control = Control::new(library)?;
         let chat = chat(control.tokens.iter().map(|(text, _)| text.clone()).collect())?;
-        Ok(Self { tokenizer, control, chat, eos, max_length, split })
+        Ok(Self { tokenizer, control, chat, eos, criteria: Vec::new(), max_length, split })
+    }
+
+    /// The same, of records whose criterion is one of these names, or its place.
+    pub(crate) fn with_criteria(self, criteria: Vec<String>) -> Self {
+        Self { criteria, ..self }
+    }
+
+    /// What comparisons may be about.
+    pub(crate) fn criteria(&self) -> &[String] {
+        &self.criteria
     }
 
     /// What makes the tokens.

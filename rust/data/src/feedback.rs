@@ -5,17 +5,26 @@
 //! is there before the reply is written. No reply ever loses a part: whole old turns leave the prompt from the left, and
 //! a record that still does not fit is dropped.
 
+mod odd;
+
+use self::odd::odd;
 use crate::chat::Span;
 use crate::conversation::Message;
 use crate::encode::{CONTROL, Cut, EMPTY, Encoded, Encoder, IGNORE, Kept, Left, Outcome, Whole, labels_of};
 use crate::error::{Error, Kind, Result};
-use crate::record::{Context, Record, Step, Steps};
+use crate::record::{About, Context, Record, Step, Steps};
 use crate::sample::{Role, Sample, Segment};
 use crate::tokenize::Tokens;
 use std::ops::Range;
 
 /// What stands between two steps, in training as in search.
 const SEPARATOR: &str = "\n";
+
+const ALL_NEUTRAL: &str = "a solution whose rated steps are all neutral";
+const NO_CRITERION: &str = "a comparison without a criterion";
+const CRITERION_UNREAD: &str = "a criterion, which is read only where the option criteria names it";
+const NO_WEIGHT: Left = Left("a weight of 0");
+const BEYOND: Left = Left("a number that float32 cannot hold");
 
 /// A reply to be encoded.
 struct Reply<'a> {
@@ -43,11 +52,8 @@ impl Encoder {
     pub(crate) fn feedback(&self, record: &Record) -> Result<Vec<Outcome>> {
         let reply =
             |messages, role, score: Option<f64>| Reply { messages, role, score: score.map_or(f32::NAN, |s| s as f32) };
-        let kept = match record {
+        let mut kept = match record {
             Record::Preference(pair) => {
-                if pair.chosen == pair.rejected {
-                    return Ok(vec![Outcome::Dropped(Left("the two replies are the same"))]);
-                }
                 let replies =
                     [reply(&*pair.chosen, Role::Chosen, pair.margin), reply(&*pair.rejected, Role::Rejected, pair.p)];
                 self.replies(&pair.prompt, &pair.context, &replies)?
@@ -66,7 +72,54 @@ impl Encoder {
                 return Err(Error::new(Kind::Usage, "a conversation is no feedback"));
             }
         };
+        let about = match record {
+            Record::Preference(pair) => Some(&pair.about),
+            Record::Ranking(ranking) => Some(&ranking.about),
+            _ => None,
+        };
+        if let Some(about) = about {
+            let criterion = self.criterion(about)?;
+            let weight = about.weight.map(|weight| weight as f32);
+            match weight {
+                Some(0.0) => kept = Err(NO_WEIGHT),
+                Some(f32::INFINITY) => kept = Err(BEYOND),
+                _ => {}
+            }
+            if let Ok(encoded) = &mut kept {
+                encoded.sample.criterion = criterion;
+                encoded.sample.record_weight = weight.filter(|weight| *weight != 1.0);
+                encoded.notices.extend(match (self.criteria().is_empty(), &about.criterion) {
+                    (true, Some(_)) => Some(CRITERION_UNREAD),
+                    (false, None) => Some(NO_CRITERION),
+                    _ => None,
+                });
+            }
+        }
+        if let Ok(encoded) = &mut kept {
+            match odd(record, &encoded.sample) {
+                Ok(found) => encoded.notices.extend(found),
+                Err(left) => kept = Err(left),
+            }
+        }
         Ok(vec![kept.into()])
+    }
+
+    /// The number of what a record is about; none where it says nothing, or there are no names.
+    fn criterion(&self, about: &About) -> Result<Option<i32>> {
+        let (names, Some(given)) = (self.criteria(), &about.criterion) else { return Ok(None) };
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let place = match given.as_str() {
+            // A CSV file has places as text.
+            Some(name) => names.iter().position(|known| known == name).or_else(|| name.parse().ok()),
+            None => given.as_u64().and_then(|at| usize::try_from(at).ok()),
+        };
+        let place = place.filter(|&at| at < names.len()).and_then(|at| i32::try_from(at).ok()).ok_or_else(|| {
+            Error::data(format!("criterion is {given}, none of {}", names.join(", ")))
+                .fix("give one of these names, or its place from 0; or name all of them in criteria")
+        })?;
+        Ok(Some(place))
     }
 
     /// The replies of a record, each by its name and behind the whole prompt, to be looked at.
@@ -123,6 +176,9 @@ impl Encoder {
             }
             if is_empty(reply.messages) {
                 return Ok(Err(Left(EMPTY)));
+            }
+            if reply.score.is_infinite() {
+                return Ok(Err(BEYOND));
             }
         }
         self.shortening(prompt, |prompt, cut| {
@@ -253,6 +309,15 @@ impl Encoder {
         }
         if outcomes.is_empty() {
             outcomes.push(Outcome::Dropped(Left("no rated step")));
+        }
+        let used = outcomes.iter_mut().find_map(|outcome| match outcome {
+            Outcome::Used(encoded) => Some(encoded),
+            Outcome::Dropped(_) => None,
+        });
+        if let Some(first) = used {
+            first.notices.extend_from_slice(&record.left_out);
+            let is_neutral = record.steps.iter().filter_map(|step| step.rating).all(|rating| rating == 0);
+            first.notices.extend(is_neutral.then_some(ALL_NEUTRAL));
         }
         Ok(outcomes)
     }

@@ -58,6 +58,15 @@ pub struct Text {
     pub completion: String,
 }
 
+/// What a comparison says of itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct About {
+    /// What was compared, by a name or a number of the option `criteria`; any value, where that option is not given.
+    pub criterion: Option<Value>,
+    /// How much the record counts, at least 0; 1 where nothing is said.
+    pub weight: Option<f64>,
+}
+
 /// Two replies to one prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preference {
@@ -71,6 +80,8 @@ pub struct Preference {
     pub margin: Option<f64>,
     /// How likely it is that the chosen one is better, 0 to 1.
     pub p: Option<f64>,
+    /// What it says of itself.
+    pub about: About,
     /// What the template is given beside them.
     pub context: Context,
 }
@@ -82,6 +93,8 @@ pub struct Ranking {
     pub prompt: Vec<Message>,
     /// The replies; at least one.
     pub responses: Vec<Response>,
+    /// What it says of itself.
+    pub about: About,
     /// What the template is given beside them.
     pub context: Context,
 }
@@ -104,6 +117,8 @@ pub struct Steps {
     pub prompt: Vec<Message>,
     /// The steps, each behind the one that it follows.
     pub steps: Vec<Step>,
+    /// What the row says beside them and nothing learns; reports count it.
+    pub left_out: Vec<&'static str>,
     /// What the template is given beside them.
     pub context: Context,
 }

@@ -45,6 +45,10 @@ pub struct Sample {
     pub weights: Vec<f32>,
     /// The segments; their lengths add up to the tokens.
     pub segments: Vec<Segment>,
+    /// The number of the criterion that it is about.
+    pub criterion: Option<i32>,
+    /// How much the record counts; 1 where nothing is said.
+    pub record_weight: Option<f32>,
 }
 
 impl Sample {
@@ -52,7 +56,7 @@ impl Sample {
     #[must_use]
     pub fn whole(ids: Vec<i32>, labels: Vec<i32>) -> Self {
         let segment = Segment { length: ids.len(), parent: None, role: Role::Whole, score: f32::NAN };
-        Self { ids, labels, weights: Vec::new(), segments: vec![segment] }
+        Self { ids, labels, segments: vec![segment], ..Self::default() }
     }
 
     /// Tokens.

@@ -248,7 +248,7 @@ impl Work<'_> {
                 return Ok(());
             }
         };
-        let (mut is_used, mut control_text, mut reason, mut notices) = (false, false, None, BTreeSet::new());
+        let (mut is_used, mut control_text, mut reasons, mut notices) = (false, false, Vec::new(), BTreeSet::new());
         for looked in looked {
             let fate = match looked {
                 Looked::Tokens { whole, fate, hash, control, sample } => {
@@ -258,11 +258,13 @@ impl Work<'_> {
                 }
                 Looked::Feedback { record, outcomes } => {
                     for outcome in &outcomes {
-                        if let Outcome::Used(encoded) = outcome {
-                            notices.extend(encoded.notices.iter().copied());
+                        match outcome {
+                            Outcome::Used(encoded) => notices.extend(encoded.notices.iter().copied()),
+                            Outcome::Dropped(Left(why)) => reasons.push(*why),
                         }
                     }
-                    self.feedback(spot, &record, outcomes)
+                    is_used |= self.feedback(spot, &record, outcomes).is_ok();
+                    continue;
                 }
                 Looked::Left { reason, head } => {
                     self.keep(spot, false, Some(reason), |spot| vec![Shown::left(spot, reason, head)]);
@@ -271,19 +273,18 @@ impl Work<'_> {
             };
             match fate {
                 Ok(()) => is_used = true,
-                Err(Left(why)) => {
-                    reason.get_or_insert(why);
-                }
+                Err(Left(why)) => reasons.push(why),
             }
         }
         let report = &mut self.survey.report;
-        match (is_used, reason) {
-            (true, Some(reason)) => report.dropped_records.entry(reason.into()).or_default().add(&spot.place),
-            (true, None) => {}
-            (false, reason) => report.dropped(spot.id, &spot.place, reason.unwrap_or("the row holds no record").into()),
-        }
         if is_used {
+            for reason in reasons {
+                report.dropped_records.entry(reason.into()).or_default().add(&spot.place);
+            }
             report.used(spot.id, &spot.place, control_text, &notices);
+        } else {
+            let reason = reasons.first().copied().unwrap_or("the row holds no record");
+            report.dropped(spot.id, &spot.place, reason.into());
         }
         Ok(())
     }
@@ -323,14 +324,14 @@ impl Work<'_> {
         let (mut fate, mut what) = (Err(Left("the row holds no record")), None);
         for outcome in outcomes {
             match outcome {
-                Outcome::Used(Encoded { sample, cut, .. }) => {
+                Outcome::Used(Encoded { sample, cut, notices, .. }) => {
                     self.tokens.add(sample.len());
                     self.scored.add(sample.labels.iter().filter(|&&label| label != IGNORE).count());
                     self.duplicate(hash(sample.ids.iter().map(|id| id.cast_unsigned())), spot);
                     self.survey.report.record(spot.id, &spot.place, cut);
                     self.survey.uncut_tokens += sample.len() as u64;
                     self.pending.push(Item { row: spot.id, position: spot.position, sample });
-                    what = what.or(how(cut));
+                    what = what.or(how(cut)).or(notices.first().copied());
                     fate = Ok(());
                 }
                 Outcome::Dropped(left) if fate.is_err() => fate = Err(left),

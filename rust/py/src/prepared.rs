@@ -101,8 +101,9 @@ impl PreparedSet {
         ))
     }
 
-    /// Where the segments of these windows come from: row_ids, sources, lines, records, roles (int64), scores (float32).
-    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32]]")]
+    /// Where the segments of these windows come from: row_ids, sources, lines, records, roles (int64), scores (float32);
+    /// and of their records criteria (int64) and weights (float32).
+    #[pyo3(signature = (windows: "numpy.typing.NDArray[numpy.int64]") -> "tuple[numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.int64], numpy.typing.NDArray[numpy.float32]]")]
     #[allow(clippy::type_complexity)]
     fn origins<'py>(
         &self,
@@ -115,6 +116,8 @@ impl PreparedSet {
         Bound<'py, PyArray1<i64>>,
         Bound<'py, PyArray1<i64>>,
         Bound<'py, PyArray1<f32>>,
+        Bound<'py, PyArray1<i64>>,
+        Bound<'py, PyArray1<f32>>,
     )> {
         let windows = indices(py, &windows)?;
         let origins = self.inner.origins(&windows).map_err(|error| from_data(py, &error))?;
@@ -125,6 +128,8 @@ impl PreparedSet {
             origins.records.into_pyarray(py),
             origins.roles.into_pyarray(py),
             origins.scores.into_pyarray(py),
+            origins.criteria.into_pyarray(py),
+            origins.record_weights.into_pyarray(py),
         ))
     }
 

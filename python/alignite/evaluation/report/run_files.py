@@ -61,6 +61,7 @@ class DataReport:
     fill: float | None
     truncated: dict[str, Count]
     dropped: dict[str, Count]
+    dropped_records: dict[str, Count]
     noticed: dict[str, Count]
     control_text: Count
     fingerprint: str
@@ -261,6 +262,7 @@ def _report(values: Mapping[str, Any]) -> DataReport:
         fill=_real(values.get("fill")),
         truncated=counts("truncated"),
         dropped=counts("dropped"),
+        dropped_records=counts("dropped_records"),
         noticed=counts("noticed"),
         control_text=_count(values.get("control_text")),
         fingerprint=str(values.get("fingerprint", "")),

@@ -124,6 +124,7 @@ def data(run: Run) -> Html:
 
 def _reasons(report: DataReport) -> list[tuple[str, str, Count]]:
     found = [("left out", reason, count) for reason, count in report.dropped.items()]
+    found += [("part left out", reason, count) for reason, count in report.dropped_records.items()]
     found += [("cut", reason, count) for reason, count in report.truncated.items()]
     found += [("noticed", reason, count) for reason, count in report.noticed.items()]
     if report.control_text.count:

@@ -215,12 +215,13 @@ mod tests {
     #[test]
     fn roles_and_replies_do_not_mix() {
         use crate::conversation::Message;
-        use crate::record::{Context, Preference, Record};
+        use crate::record::{About, Context, Preference, Record};
         let side = |from| vec![Message::text("assistant", &words(from, from + 50))];
         let pair = |chosen, rejected| {
             let (chosen, rejected) = (side(chosen), side(rejected));
             let (margin, p, context) = (None, None, Context::default());
-            Record::Preference(Preference { prompt: vec![], chosen, rejected, margin, p, context })
+            let about = About::default();
+            Record::Preference(Preference { prompt: vec![], chosen, rejected, margin, p, about, context })
         };
         let of = |record: Record| sketch(super::super::pieces::pieces(&[record]).iter(), 5);
         let equal = |a: &Sketch, b: &Sketch| a.0.iter().zip(b.0.iter()).filter(|(a, b)| a == b).count();

@@ -55,6 +55,8 @@ impl Family {
 const TOOLS: Either = &["tools"];
 const DOCUMENTS: Either = &["documents"];
 const VARIABLES: Either = &["chat_template_kwargs"];
+const CRITERION: Either = &["criterion"];
+const WEIGHT: Either = &["weight"];
 /// Where preference data keep what is asked.
 const ASKED: Either = &["prompt", "conversations", "instruction", "question"];
 
@@ -143,7 +145,18 @@ pub(super) static FAMILIES: [&Family; 19] = [
         aliases: &["dpo"],
         kind: "preference",
         required: &[&["chosen"], &["rejected"]],
-        optional: &[ASKED, &["input"], &["system"], &["margin"], &["p"], TOOLS, DOCUMENTS, VARIABLES],
+        optional: &[
+            ASKED,
+            &["input"],
+            &["system"],
+            &["margin"],
+            &["p"],
+            CRITERION,
+            WEIGHT,
+            TOOLS,
+            DOCUMENTS,
+            VARIABLES,
+        ],
         shape: |row| !transcripts(row),
         read: pairs::preference,
     },
@@ -152,7 +165,7 @@ pub(super) static FAMILIES: [&Family; 19] = [
         aliases: &["hh-rlhf"],
         kind: "preference",
         required: &[&["chosen"], &["rejected"]],
-        optional: &[&["prompt"], &["margin"], TOOLS, DOCUMENTS, VARIABLES],
+        optional: &[&["prompt"], &["margin"], CRITERION, WEIGHT, TOOLS, DOCUMENTS, VARIABLES],
         shape: transcripts,
         read: hh::read,
     },
@@ -161,7 +174,7 @@ pub(super) static FAMILIES: [&Family; 19] = [
         aliases: &["gpt-4-llm"],
         kind: "preference",
         required: &[&["user_input"], &["completion_a"], &["completion_b"]],
-        optional: &[TOOLS, DOCUMENTS, VARIABLES],
+        optional: &[CRITERION, WEIGHT, TOOLS, DOCUMENTS, VARIABLES],
         shape: any,
         read: pairs::gpt4_llm,
     },
@@ -188,7 +201,7 @@ pub(super) static FAMILIES: [&Family; 19] = [
         aliases: &["ranking"],
         kind: "ranking",
         required: &[ASKED, &["completions"], &["scores"]],
-        optional: &[&["input"], &["system"], TOOLS, DOCUMENTS, VARIABLES],
+        optional: &[&["input"], &["system"], CRITERION, WEIGHT, TOOLS, DOCUMENTS, VARIABLES],
         shape: any,
         read: rankings::ranked,
     },
@@ -197,7 +210,7 @@ pub(super) static FAMILIES: [&Family; 19] = [
         aliases: &[],
         kind: "ranking",
         required: &[&["query"], &["responses"], &["scores"]],
-        optional: &[TOOLS, DOCUMENTS, VARIABLES],
+        optional: &[CRITERION, WEIGHT, TOOLS, DOCUMENTS, VARIABLES],
         shape: any,
         read: rankings::rrhf,
     },

@@ -51,6 +51,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Vec<Record>> {
         rejected,
         margin: row.number("margin")?,
         p: None,
+        about: row.about()?,
         context,
     })])
 }

@@ -5,7 +5,7 @@ use super::row::{Row, field, text, unscored};
 use super::turns::{prompt as asked, side};
 use crate::conversation::{Message, kind_of};
 use crate::error::{Error, Result};
-use crate::record::{Context, Preference, Record, Unpaired};
+use crate::record::{About, Context, Preference, Record, Unpaired};
 use serde_json::Value;
 
 /// `chosen` and `rejected`, with the prompt in a column, in front of both, or in both places.
@@ -45,7 +45,8 @@ pub(super) fn preference(row: &Row<'_>) -> Result<Vec<Record>> {
     if p.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
         return Err(Error::data("p is not between 0 and 1"));
     }
-    Ok(vec![Record::Preference(Preference { prompt, chosen, rejected, margin, p, context: row.context()? })])
+    let (about, context) = (row.about()?, row.context()?);
+    Ok(vec![Record::Preference(Preference { prompt, chosen, rejected, margin, p, about, context })])
 }
 
 /// Messages that both replies begin with; each keeps its last one.
@@ -78,8 +79,8 @@ pub(super) fn gpt4_llm(row: &Row<'_>) -> Result<Vec<Record>> {
         [row.text("completion_a")?, row.text("completion_b")?].map(|reply| vec![Message::bare("assistant", reply)]);
     differ(&chosen, &rejected)?;
     let prompt = unscored(vec![Message::bare("user", row.text("user_input")?)]);
-    let context = row.context()?;
-    Ok(vec![Record::Preference(Preference { prompt, chosen, rejected, margin: None, p: None, context })])
+    let (about, context) = (row.about()?, row.context()?);
+    Ok(vec![Record::Preference(Preference { prompt, chosen, rejected, margin: None, p: None, about, context })])
 }
 
 /// summarize-from-feedback's `info`, two `summaries` and the `choice` between them, as the prompt of a summary.
@@ -111,7 +112,8 @@ pub(super) fn summarize(row: &Row<'_>) -> Result<Vec<Record>> {
     differ(&chosen, &rejected)?;
     let context = Context { raw_prompt: Some(format!("{prompt} ")), ..Context::default() };
     let prompt = unscored(vec![Message::bare("user", &prompt)]);
-    Ok(vec![Record::Preference(Preference { prompt, chosen, rejected, margin: None, p: None, context })])
+    let about = About::default();
+    Ok(vec![Record::Preference(Preference { prompt, chosen, rejected, margin: None, p: None, about, context })])
 }
 
 /// A completion, or a conversation's last turn, with `label` or `kto_tag`.

@@ -6,11 +6,11 @@ use super::row::{Row, field, number, text, unscored};
 use super::turns::{prompt as asked, side};
 use crate::conversation::Message;
 use crate::error::{Error, Result};
-use crate::record::{Context, Ranking, Record, Response};
+use crate::record::{About, Context, Ranking, Record, Response};
 use serde_json::Value;
 
-fn record(prompt: Vec<Message>, responses: Vec<Response>, context: Context) -> Vec<Record> {
-    vec![Record::Ranking(Ranking { prompt, responses, context })]
+fn record(prompt: Vec<Message>, responses: Vec<Response>, about: About, context: Context) -> Vec<Record> {
+    vec![Record::Ranking(Ranking { prompt, responses, about, context })]
 }
 
 fn said(reply: &str, score: f64, model: Option<&Value>) -> Response {
@@ -35,7 +35,7 @@ fn scored<'a>(row: &Row<'a>, prompt: Vec<Message>, name: &'a str) -> Result<Vec<
         Ok(Response { messages, score: number(score, &format!("{}[{index}]", row.column("scores")))?, model: None })
     };
     let responses = replies.iter().zip(scores).enumerate().map(response).collect::<Result<_>>()?;
-    Ok(record(prompt, responses, row.context()?))
+    Ok(record(prompt, responses, row.about()?, row.context()?))
 }
 
 /// Nectar's `answers`, whose `rank` is 1 for the best: the score is the rank's negative.
@@ -54,7 +54,7 @@ pub(super) fn nectar(row: &Row<'_>) -> Result<Vec<Record>> {
         Ok(said(text(part("answer")?, &at)?, -number(part("rank")?, &at)?, answer.get("model")))
     };
     let responses = row.list("answers")?.iter().enumerate().map(response).collect::<Result<_>>()?;
-    Ok(record(prompt, responses, context))
+    Ok(record(prompt, responses, About::default(), context))
 }
 
 /// UltraFeedback's `completions`, each rated in several aspects: the score is the mean of the ratings that are numbers.
@@ -74,7 +74,7 @@ pub(super) fn ultrafeedback(row: &Row<'_>) -> Result<Vec<Record>> {
         Ok(said(reply, score, completion.get("model")))
     };
     let responses = row.list("completions")?.iter().enumerate().map(response).collect::<Result<_>>()?;
-    Ok(record(prompt, responses, Context::default()))
+    Ok(record(prompt, responses, About::default(), Context::default()))
 }
 
 /// The ratings of every aspect that are numbers; "N/A" is none. An aspect may be rated several times over.

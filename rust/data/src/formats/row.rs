@@ -3,7 +3,7 @@
 use super::Columns;
 use crate::conversation::{Message, kind_of};
 use crate::error::{Error, Result};
-use crate::record::Context;
+use crate::record::{About, Context};
 use serde_json::{Map, Value};
 
 /// What columns that do not fit are told.
@@ -73,6 +73,16 @@ impl<'a> Row<'a> {
     /// A column that is a number or missing.
     pub(super) fn number(&self, name: &'a str) -> Result<Option<f64>> {
         self.get(name).map(|value| number(value, self.column(name))).transpose()
+    }
+
+    /// What a comparison says of itself: `criterion` and `weight`.
+    pub(super) fn about(&self) -> Result<About> {
+        let weight = self.number("weight")?;
+        if weight.is_some_and(|weight| weight < 0.0) {
+            return Err(Error::data(format!("column {:?} is below 0", self.column("weight")))
+                .fix("give how much the record counts: 0 or more, 1 by default"));
+        }
+        Ok(About { criterion: self.get("criterion").cloned(), weight })
     }
 
     /// What a template is given beside the messages: `tools`, `documents`, `chat_template_kwargs`, each as JSON or as

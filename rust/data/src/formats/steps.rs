@@ -3,7 +3,7 @@
 use super::chats::paired;
 use super::row::{Row, field, list, text, unscored};
 use super::turns::prompt as asked;
-use crate::conversation::Message;
+use crate::conversation::{Message, kind_of};
 use crate::error::{Error, Result};
 use crate::record::{Context, Record, Step, Steps};
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub(super) fn stepwise(row: &Row<'_>) -> Result<Vec<Record>> {
         Ok(Step { text, rating: Some(rating), parent: index.checked_sub(1) })
     };
     let steps = texts.iter().zip(labels).enumerate().map(step).collect::<Result<_>>()?;
-    Ok(vec![Record::Steps(Steps { prompt: asked(row)?, steps, context: row.context()? })])
+    Ok(vec![Record::Steps(Steps { prompt: asked(row)?, steps, left_out: Vec::new(), context: row.context()? })])
 }
 
 fn rating(value: &Value) -> Option<i8> {
@@ -34,6 +34,12 @@ fn rating(value: &Value) -> Option<i8> {
         _ => None,
     }
 }
+
+const UNRATED: &str = "an alternative step without a rating, which is left out";
+const UNRATED_CHOSEN: &str = "a chosen step without a rating, which only leads on";
+const HUMAN_BESIDE: &str = "a human step beside a chosen one, which is left out";
+const BEHIND_WRONG: &str = "steps behind a wrong one, which are left out";
+const BEHIND_NONE: &str = "steps behind one that none was gone on from, which are left out";
 
 /// PRM800K: at each step several completions are rated, and one of them, or a human's, is gone on from.
 ///
@@ -46,14 +52,22 @@ pub(super) fn prm800k(row: &Row<'_>) -> Result<Vec<Record>> {
         return Err(Error::data("the labeler found the problem itself bad"));
     }
     let mut steps: Vec<Step> = Vec::new();
+    let mut left_out = Vec::new();
     let mut parent = None;
-    for (index, step) in list(field(label, "steps", "label")?, "label.steps")?.iter().enumerate() {
+    let given = list(field(label, "steps", "label")?, "label.steps")?;
+    for (index, step) in given.iter().enumerate() {
         let at = format!("label.steps[{index}]");
         let chosen = step.get("chosen_completion").filter(|value| !value.is_null());
         let chosen = chosen
             .map(|value| value.as_u64().ok_or_else(|| Error::data("chosen_completion is no number").at(at.clone())));
         let chosen = chosen.transpose()?;
-        let completions = step.get("completions").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let completions = match step.get("completions") {
+            None | Some(Value::Null) => &[][..],
+            Some(Value::Array(completions)) => completions.as_slice(),
+            Some(other) => {
+                return Err(Error::data(format!("completions is {}, not a list", kind_of(other))).at(at));
+            }
+        };
         let mut next = None;
         for (number, completion) in completions.iter().enumerate() {
             let is_chosen = chosen == Some(number as u64);
@@ -62,29 +76,41 @@ pub(super) fn prm800k(row: &Row<'_>) -> Result<Vec<Record>> {
                 next = Some(steps.len());
             }
             // An alternative without a rating tells nothing.
-            if is_chosen || read.rating.is_some() {
-                steps.push(read);
+            match read.rating {
+                None if !is_chosen => {
+                    left_out.push(UNRATED);
+                    continue;
+                }
+                None => left_out.push(UNRATED_CHOSEN),
+                Some(_) => {}
             }
+            steps.push(read);
         }
         if chosen.is_some() && next.is_none() {
             return Err(Error::data("chosen_completion is none of the completions").at(at));
         }
-        if next.is_none()
-            && let Some(human) = step.get("human_completion").filter(|value| !value.is_null())
-        {
-            next = Some(steps.len());
-            steps.push(completion_step(human, parent, &at)?);
+        if let Some(human) = step.get("human_completion").filter(|value| !value.is_null()) {
+            if next.is_some() {
+                left_out.push(HUMAN_BESIDE);
+            } else {
+                next = Some(steps.len());
+                steps.push(completion_step(human, parent, &at)?);
+            }
         }
         match next {
             Some(next) if steps[next].rating != Some(-1) => parent = Some(next),
-            _ => break,
+            stopped => {
+                let why = if stopped.is_some() { BEHIND_WRONG } else { BEHIND_NONE };
+                left_out.extend((index + 1 < given.len()).then_some(why));
+                break;
+            }
         }
     }
     if steps.iter().all(|step| step.rating.is_none()) {
         return Err(Error::data("no step is rated"));
     }
     let prompt = unscored(vec![Message::bare("user", problem)]);
-    Ok(vec![Record::Steps(Steps { prompt, steps, context: Context::default() })])
+    Ok(vec![Record::Steps(Steps { prompt, steps, left_out, context: Context::default() })])
 }
 
 /// A completion `{text, rating}`; a human's may be its text alone.

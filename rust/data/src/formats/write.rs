@@ -7,7 +7,7 @@ mod tests;
 
 use crate::conversation::{Message, distance};
 use crate::error::{Error, Kind, Result};
-use crate::record::{Context, Preference, Ranking, Record, Unpaired};
+use crate::record::{About, Context, Preference, Ranking, Record, Unpaired};
 use serde_json::{Map, Value};
 
 /// A format that rows are written in.
@@ -128,6 +128,16 @@ impl Written {
         }
     }
 
+    /// What a comparison says of itself.
+    fn about(&mut self, about: &About) {
+        if let Some(criterion) = &about.criterion {
+            self.put("criterion", criterion.clone());
+        }
+        if let Some(weight) = about.weight {
+            self.put("weight", weight);
+        }
+    }
+
     /// What a template is given beside the messages, in columns of their own.
     fn context(&mut self, context: &Context) {
         for (name, value) in [("tools", &context.tools), ("documents", &context.documents)] {
@@ -197,8 +207,10 @@ pub fn write(record: &Record, target: Target, form: Form) -> Result<Written> {
 pub fn derive(record: Record, target: Target, pairs: Pairs) -> Result<(Vec<Record>, Vec<&'static str>)> {
     match (record, target) {
         (Record::Preference(pair), Target::Unpaired) => {
-            let lost = [("margin", pair.margin.is_some()), ("p", pair.p.is_some())];
-            let lost = lost.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect();
+            let About { criterion, weight } = &pair.about;
+            let about = [("criterion", criterion.is_some()), ("weight", weight.is_some())];
+            let lost = [("margin", pair.margin.is_some()), ("p", pair.p.is_some())].into_iter().chain(about);
+            let lost = lost.filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect();
             let one = |completion, label| {
                 let (prompt, context) = (pair.prompt.clone(), pair.context.clone());
                 Record::Unpaired(Unpaired { prompt, completion, label, context })
@@ -235,6 +247,7 @@ fn preferences(ranking: &Ranking, pairs: Pairs) -> Result<Vec<Record>> {
                 rejected: reply(worse),
                 margin: None,
                 p: None,
+                about: ranking.about.clone(),
                 context: ranking.context.clone(),
             }));
         }

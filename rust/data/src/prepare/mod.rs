@@ -34,7 +34,7 @@ use std::sync::Arc;
 /// Rows that make up a block, which is packed by itself.
 pub(crate) const PACKING_WINDOW: usize = 10_000;
 /// The version of what is written; a change of behaviour changes it, so that old sets are made anew.
-const REVISION: u32 = 3;
+const REVISION: u32 = 4;
 
 /// Hears of the rows and tokens done, and says whether to go on.
 pub type Tick<'a> = dyn FnMut(u64, u64) -> bool + 'a;
@@ -127,7 +127,8 @@ impl Preparer {
             options.eos_token.as_deref(),
             options.max_length,
             packing.splits(),
-        )?;
+        )?
+        .with_criteria(options.criteria.clone());
         Ok(Self { encoder, packing, identity: hasher.digest128(), date, options })
     }
 

@@ -40,6 +40,9 @@ pub struct Options {
     /// Kinds of records that are taken; all when empty.
     #[serde(default)]
     pub kinds: Vec<String>,
+    /// The names of what replies are compared by; a record's criterion is one of them, or its place.
+    #[serde(default)]
+    pub criteria: Vec<String>,
     /// The longest row in bytes.
     #[serde(default = "max_row_bytes")]
     pub max_row_bytes: usize,

@@ -230,14 +230,16 @@ pub(crate) fn how(cut: Cut) -> Option<&'static str> {
 impl Count {
     pub(crate) fn add(&mut self, place: &str) {
         self.count += 1;
-        if self.examples.len() < EXAMPLES {
+        // Several records of a row stand in one place.
+        if self.examples.len() < EXAMPLES && self.examples.last().is_none_or(|last| last != place) {
             self.examples.push(place.to_owned());
         }
     }
 
     pub(crate) fn add_row(&mut self, row: u64, place: &str) {
+        let known = self.examples.len();
         self.add(place);
-        if self.rows.len() < EXAMPLES {
+        if self.examples.len() > known {
             self.rows.push(row);
         }
     }

@@ -271,7 +271,7 @@ impl<'scope> Work<'scope> {
             }
         };
         let position = (spot.position.0 + self.offset.1, spot.position.1);
-        let (mut used, mut control_text, mut reason, mut notices) = (false, false, None, BTreeSet::new());
+        let (mut used, mut control_text, mut reasons, mut notices) = (false, false, Vec::new(), BTreeSet::new());
         for outcome in outcomes {
             match outcome {
                 Outcome::Used(Encoded { sample, cut, control_text: has_control, notices: own, .. }) => {
@@ -281,17 +281,15 @@ impl<'scope> Work<'scope> {
                     self.tokens += sample.len() as u64;
                     self.items.push(Item { row, position, sample });
                 }
-                Outcome::Dropped(Left(why)) => {
-                    reason.get_or_insert(why);
-                }
+                Outcome::Dropped(Left(why)) => reasons.push(why),
             }
         }
-        match (used, reason) {
-            (false, reason) => return self.left_out(spot, reason.unwrap_or("the row holds no record").into(), false),
-            (true, Some(reason)) => {
-                self.report.dropped_records.entry(reason.into()).or_default().add_row(row, &spot.place);
-            }
-            (true, None) => {}
+        if !used {
+            let reason = reasons.first().copied().unwrap_or("the row holds no record");
+            return self.left_out(spot, reason.into(), false);
+        }
+        for reason in reasons {
+            self.report.dropped_records.entry(reason.into()).or_default().add_row(row, &spot.place);
         }
         self.report.used(row, &spot.place, control_text, &notices);
         Ok(())

@@ -80,12 +80,16 @@ pub(crate) fn record_batch(items: &[Item], windows: &[Vec<Piece>]) -> Result<(Re
     let mut records = Lists::<Int32Type, i32>::new(0, count, true);
     let mut roles = Lists::<Int8Type, i32>::new(0, count, true);
     let mut scores = Lists::<Float32Type, i32>::new(0, count, true);
+    let mut criteria = Lists::<Int32Type, i32>::new(0, count, true);
+    let mut record_weights = Lists::<Float32Type, i32>::new(0, count, true);
     let mut held = Vec::with_capacity(count);
     for window in windows {
         let start = labels.values.len();
         let weighted = window.iter().any(|piece| !items[piece.item].sample.weights.is_empty());
         let structured =
             window.iter().any(|piece| items[piece.item].sample.segments.iter().any(|s| s.role != Role::Whole));
+        let has_criteria = structured && window.iter().any(|piece| items[piece.item].sample.criterion.is_some());
+        let counts = structured && window.iter().any(|piece| items[piece.item].sample.record_weight.is_some());
         let mut segment_count = 0_i32;
         for (record, piece) in window.iter().enumerate() {
             let Item { row, position, sample } = &items[piece.item];
@@ -127,6 +131,13 @@ pub(crate) fn record_batch(items: &[Item], windows: &[Vec<Piece>]) -> Result<(Re
                     roles.values.push(s.role as i8);
                     scores.values.push(s.score);
                 }
+                let of = sample.segments.len();
+                if has_criteria {
+                    criteria.values.extend(std::iter::repeat_n(sample.criterion.unwrap_or(-1), of));
+                }
+                if counts {
+                    record_weights.values.extend(std::iter::repeat_n(sample.record_weight.unwrap_or(1.0), of));
+                }
             }
         }
         ids.close(true);
@@ -140,6 +151,8 @@ pub(crate) fn record_batch(items: &[Item], windows: &[Vec<Piece>]) -> Result<(Re
         records.close(structured);
         roles.close(structured);
         scores.close(structured);
+        criteria.close(has_criteria);
+        record_weights.close(counts);
         let scored = labels.values[start..].iter().filter(|&&label| label != IGNORE).count();
         held.push(Window { tokens: labels.values.len() - start, scored });
     }
@@ -157,6 +170,8 @@ pub(crate) fn record_batch(items: &[Item], windows: &[Vec<Piece>]) -> Result<(Re
         records.finish(),
         roles.finish(),
         scores.finish(),
+        criteria.finish(),
+        record_weights.finish(),
     ];
     let batch = RecordBatch::try_new(Arc::new(schema()), columns);
     Ok((batch.map_err(|e| Error::new(Kind::Resource, "windows do not fit together").because(e))?, held))

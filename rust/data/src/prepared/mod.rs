@@ -51,6 +51,10 @@ pub struct Origins {
     pub roles: Vec<i64>,
     /// A reply's score; NaN when there is none.
     pub scores: Vec<f32>,
+    /// The number of the criterion that its record is about, or -1.
+    pub criteria: Vec<i64>,
+    /// How much its record counts.
+    pub record_weights: Vec<f32>,
 }
 
 /// An open prepared set.
@@ -231,6 +235,18 @@ impl PreparedSet {
                     .extend(value(Column::Roles).as_primitive::<Int8Type>().values().iter().map(|&r| i64::from(r)));
                 origins.scores.extend_from_slice(value(Column::Scores).as_primitive::<Float32Type>().values());
             }
+            if column(part, Column::Criteria).is_null(row) {
+                origins.criteria.extend(std::iter::repeat_n(-1, count));
+            } else {
+                origins.criteria.extend(int32(part, Column::Criteria, row).into_iter().map(i64::from));
+            }
+            let counts = column(part, Column::RecordWeights);
+            if counts.is_null(row) {
+                origins.record_weights.extend(std::iter::repeat_n(1.0, count));
+            } else {
+                let counts = counts.as_list::<i32>().value(row);
+                origins.record_weights.extend_from_slice(counts.as_primitive::<Float32Type>().values());
+            }
             records = origins.records.last().map_or(records, |last| last + 1);
         }
         Ok(origins)
@@ -274,8 +290,9 @@ fn check(part: &RecordBatch) -> std::result::Result<(), String> {
         if ![Column::Labels, Column::Weights].into_iter().all(is_long) {
             return wrong("labels");
         }
-        use Column::{Lines, Parents, Records, Roles, RowIds, Scores, Sources};
-        if ![RowIds, Sources, Lines, Parents, Records, Roles, Scores].into_iter().all(is_many) {
+        use Column::{Criteria, Lines, Parents, RecordWeights, Records, Roles, RowIds, Scores, Sources};
+        let each = [RowIds, Sources, Lines, Parents, Records, Roles, Scores, Criteria, RecordWeights];
+        if !each.into_iter().all(is_many) {
             return wrong("segments");
         }
         if !column(part, Parents).is_null(window) {

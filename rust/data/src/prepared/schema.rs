@@ -22,6 +22,8 @@ pub(crate) enum Column {
     Records,
     Roles,
     Scores,
+    Criteria,
+    RecordWeights,
 }
 
 /// Columns of a prepared file, one window a row.
@@ -33,6 +35,8 @@ pub(crate) enum Column {
 ///   the report's list and which line or row of it. One of each a segment.
 /// - `parents` (the segment of the window that a reply continues, or -1), `records` (which record of the window),
 ///   `roles` ([`crate::sample::Role`]) and `scores`: null where every segment is a record of its own.
+/// - `criteria` (the number of the criterion that a segment's record is about, or -1) and `record_weights` (how much
+///   the record counts): null where no record of the window says so.
 #[must_use]
 pub fn schema() -> Schema {
     let list = |name: &str, inner: DataType, large: bool, nullable: bool| {
@@ -52,5 +56,7 @@ pub fn schema() -> Schema {
         list("records", DataType::Int32, false, true),
         list("roles", DataType::Int8, false, true),
         list("scores", DataType::Float32, false, true),
+        list("criteria", DataType::Int32, false, true),
+        list("record_weights", DataType::Float32, false, true),
     ])
 }

@@ -47,6 +47,7 @@ pub(super) fn preference(record: &Record, form: Form) -> Result<Written> {
             written.put(name, value);
         }
     }
+    written.about(&pair.about);
     written.context(&pair.context);
     Ok(written)
 }
@@ -70,6 +71,7 @@ pub(super) fn ranked(record: &Record, form: Form) -> Result<Written> {
     written.put("completions", completions);
     written.put("scores", ranking.responses.iter().map(|response| response.score).collect::<Vec<f64>>());
     written.lose_if(ranking.responses.iter().any(|response| response.model.is_some()), "model");
+    written.about(&ranking.about);
     written.context(&ranking.context);
     Ok(written)
 }

@@ -3,7 +3,7 @@
 use super::{Form, Target, derive, write};
 use crate::conversation::Message;
 use crate::formats::Format;
-use crate::record::{Context, Conversation, Preference, Ranking, Record, Response, Step, Steps, Unpaired};
+use crate::record::{About, Context, Conversation, Preference, Ranking, Record, Response, Step, Steps, Unpaired};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
@@ -116,27 +116,28 @@ proptest! {
     #[test]
     fn feedback_comes_back(prompt in prompt(), good in reply(), bad in reply(), label: bool, score in -1e6..1e6, more in vec(reply(), 0..3)) {
         let context = Context::default();
+        let about = About { criterion: Some("helpful".into()), weight: Some(0.5) };
         let rated = Unpaired { prompt: prompt.clone(), completion: good.clone(), label, context: context.clone() };
         same(Record::Unpaired(rated), Target::Unpaired);
         let response = |messages: Vec<Message>, score| Response { messages, score, model: None };
         let mut responses = vec![response(good.clone(), score), response(bad.clone(), -score)];
         responses.extend(more.into_iter().map(|reply| response(reply, 0.5)));
-        same(Record::Ranking(Ranking { prompt: prompt.clone(), responses, context: context.clone() }), Target::Ranked);
+        same(Record::Ranking(Ranking { prompt: prompt.clone(), responses, about: about.clone(), context: context.clone() }), Target::Ranked);
         prop_assume!(good != bad);
         // A reply that begins with the prompt is taken for a whole text; a row that says so needs messages.
         let begins = |reply: &[Message]| reply[0].content.as_ref().unwrap().starts_with(prompt[0].content.as_ref().unwrap().as_str());
         prop_assume!(!(begins(&good) && begins(&bad)));
-        let pair = Preference { prompt, chosen: good, rejected: bad, margin: Some(score), p: Some(0.25), context };
+        let pair = Preference { prompt, chosen: good, rejected: bad, margin: Some(score), p: Some(0.25), about, context };
         same(Record::Preference(pair.clone()), Target::Preference);
         let (two, lost) = derive(Record::Preference(pair), Target::Unpaired, super::Pairs::All).unwrap();
-        prop_assert_eq!((two.len(), lost), (2, vec!["margin", "p"]));
+        prop_assert_eq!((two.len(), lost), (2, vec!["margin", "p", "criterion", "weight"]));
     }
 
     #[test]
     fn steps_come_back(prompt in prompt(), steps in vec((text(), -1_i8..=1), 1..5)) {
         let step = |(index, (text, rating)): (usize, (String, i8))| Step { text, rating: Some(rating), parent: index.checked_sub(1) };
         let steps = steps.into_iter().enumerate().map(step).collect();
-        same(Record::Steps(Steps { prompt, steps, context: Context::default() }), Target::Stepwise);
+        same(Record::Steps(Steps { prompt, steps, left_out: Vec::new(), context: Context::default() }), Target::Stepwise);
     }
 
     #[test]
