@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from feedback_batches import Record, Reply, make_batch, pair, random_columns, summed
+from feedback_batches import Record, Reply, make_batch, pair, random_columns, split, summed
 from torch import Tensor
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
@@ -20,6 +20,7 @@ from trl import DPOTrainer, KTOTrainer
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 
+from alignite.objectives.aot import AOT, AOTObjective, dpo_objective
 from alignite.objectives.cpo import CPOObjective
 from alignite.objectives.dpo import DPOObjective
 from alignite.objectives.kto import KTOObjective
@@ -41,6 +42,8 @@ SHARED = (
     "discopop",
     "sft",
     "sigmoid_norm",
+    "aot",
+    "aot_unpaired",
 )
 RECORDS = [pair(3, 5), pair(4, 1), pair(2, 2), pair(6, 3)]
 
@@ -126,9 +129,9 @@ def test_dpo_losses(name: str) -> None:
     for seed in range(3):
         batch = make_batch(RECORDS)
         columns = random_columns(batch, seed)
-        smoothing = 0.1 if name in ("robust", "exo_pair") else 0.0
+        smoothing = 0.1 if name in ("robust", "exo_pair", *AOT) else 0.0
         theirs, their_metrics = trl_dpo(batch, columns, loss_types=[name], label_smoothing=smoothing, beta=0.3)
-        objective = DPOObjective(loss_type=(name,), label_smoothing=smoothing, beta=0.3)
+        objective = dpo_objective(loss_type=(name,), label_smoothing=smoothing, beta=0.3)
         ours, metrics, _ = summed(objective, [batch], [columns])
         assert ours.item() == pytest.approx(theirs.item(), abs=1e-6)
         logp = columns["policy.logp"]
@@ -176,6 +179,17 @@ def test_trl_has_no_conservative_dpo() -> None:
     assert smoothed.item() == plain.item()
     ours = summed(DPOObjective(label_smoothing=0.2), [batch], [columns])[0]
     assert ours.item() != pytest.approx(plain.item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", AOT)
+def test_trl_sorts_each_micro_batch_alone(name: str) -> None:
+    batch = make_batch(RECORDS)
+    columns = random_columns(batch, 6)
+    whole = trl_dpo(batch, columns, loss_types=[name])[0].item()
+    batches, parts = split(RECORDS, columns, (2,), make_batch)
+    halves = [trl_dpo(*part, loss_types=[name])[0].item() for part in zip(batches, parts, strict=True)]
+    assert sum(halves) / 2 != pytest.approx(whole, abs=1e-6)
+    assert summed(AOTObjective(loss_type=(name,)), batches, parts)[0].item() == pytest.approx(whole, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["ipo", "sigmoid_norm"])

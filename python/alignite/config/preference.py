@@ -91,12 +91,14 @@ class DPOConfig(ReferenceOptions):
             "apo_zero",
             "apo_down",
             "discopop",
+            "aot",
+            "aot_unpaired",
             "sft",
         ),
     )
     loss_weights: list[float] = option(default=[], help="a weight for each loss; default: 1 each")
     label_smoothing: float = option(
-        default=0.0, help="probability that a label is wrong, for sigmoid (cDPO), robust and exo_pair"
+        default=0.0, help="probability that a label is wrong, for sigmoid (cDPO), robust, exo_pair and aot"
     )
     reference_free: bool = option(default=False, help="without a reference: it says the same of all replies")
     f_divergence_type: str = option(

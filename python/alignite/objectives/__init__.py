@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alignite.objectives.aot import AOTObjective
 from alignite.objectives.coh import ChainOfHindsight, CoHObjective
 from alignite.objectives.contrast import InstructionContrastObjective
 from alignite.objectives.cpo import CPOObjective
@@ -21,6 +22,7 @@ from alignite.objectives.slic import SLiCObjective
 from alignite.objectives.stable_alignment import StableAlignmentObjective
 
 __all__ = [
+    "AOTObjective",
     "CPOObjective",
     "ChainOfHindsight",
     "CoHObjective",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from alignite.config.options import check_bound, check_share
 from alignite.errors import ConfigError
@@ -70,11 +70,16 @@ class DPOObjective(WithoutState):
     f_divergence_type: str = "reverse_kl"
     f_alpha_divergence_coef: float = 0.5
     discopop_tau: float = 0.05
+    more_losses: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = [*PAIR_LOSSES, _SFT]
+        known = [*PAIR_LOSSES, *self.more_losses, _SFT]
         for name in self.loss_type:
+            if name in ("aot", "aot_unpaired") and name not in known:
+                raise ConfigError(
+                    f"{name} sorts the pairs of a whole update", fix="make an AOTObjective, or call make_objective"
+                )
             if name not in known:
                 raise ConfigError(f"there is no loss_type {name!r}", fix=f"it is one of {', '.join(known)}")
         if not self.loss_type or len(set(self.loss_type)) < len(self.loss_type):
@@ -98,7 +103,7 @@ class DPOObjective(WithoutState):
                 fix=f"it is one of {', '.join(DIVERGENCES)}",
             )
 
-        if self.f_divergence_type != "reverse_kl" and (bad := set(self.loss_type) & RATIO_LOSSES):
+        if self.f_divergence_type != "reverse_kl" and (bad := set(self.loss_type) & {*RATIO_LOSSES, *self.more_losses}):
             raise ConfigError(
                 f"f_divergence_type {self.f_divergence_type} does not reach {', '.join(sorted(bad))}",
                 why="these losses are of log-ratios, not of the difference of two scores",
@@ -141,15 +146,19 @@ class DPOObjective(WithoutState):
             margin,
             p,
         )
-        options = PairOptions(self.beta, self.label_smoothing, self.discopop_tau)
         counts = self.counts(batch)
         terms = {}
         for name, weight in zip(self.loss_type, self.loss_weights or [1.0] * len(self.loss_type), strict=True):
             if name == _SFT:
                 terms[name] = Term(-(policy * as_tensor(paired_best(batch), policy)).sum(), counts[name], weight)
             else:
-                terms[name] = Term((PAIR_LOSSES[name](values, options) * pairs.shares).sum(), counts[name], weight)
+                terms[name] = Term(self.pair_term(name, values, pairs.shares, columns), counts[name], weight)
         return LossOutput(terms, pair_metrics(self.beta * ratio, pairs.pairs, columns, batch))
+
+    def pair_term(self, name: str, values: PairValues, shares: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
+        """The sum of a loss over a batch's pairs, a scalar with a graph."""
+        options = PairOptions(self.beta, self.label_smoothing, self.discopop_tau)
+        return (PAIR_LOSSES[name](values, options) * shares).sum()
 
     def _sft_count(self, batch: FeedbackBatch) -> float:
         return float((reply_lengths(batch).double().cpu().numpy() * paired_best(batch)).sum())

@@ -61,7 +61,7 @@ def _log_sigmoid(z: Tensor) -> Tensor:
     return logsigmoid(z)
 
 
-def _smoothed(z: Tensor, wrong: Tensor | float) -> Tensor:
+def smoothed(z: Tensor, wrong: Tensor | float) -> Tensor:
     """-(1 - e) log s(z) - e log s(-z)."""
     return -(1 - wrong) * _log_sigmoid(z) - wrong * _log_sigmoid(-z)
 
@@ -73,7 +73,7 @@ def sigmoid(v: PairValues, o: PairOptions) -> Tensor:
     2402.10571, equation 5).
     """
     right = v.p * (1 - o.label_smoothing) + (1 - v.p) * o.label_smoothing
-    return _smoothed(o.beta * v.delta - v.margin, 1 - right)
+    return smoothed(o.beta * v.delta - v.margin, 1 - right)
 
 
 def robust(v: PairValues, o: PairOptions) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignite.errors import UsageError
+from alignite.objectives.aot import dpo_objective
 from alignite.objectives.coh import CoHObjective
 from alignite.objectives.contrast import InstructionContrastObjective
 from alignite.objectives.cpo import CPOObjective
@@ -31,15 +32,22 @@ class Method:
         objective: makes the objective from its options, by keyword; a dataclass, whose fields are the options.
         kinds: the records it takes: preference, ranking, unpaired, conversation, text.
         help: what it is, in a line.
+        make: makes the objective in the place of ``objective``, where the options choose its class.
     """
 
     objective: Callable[..., Objective]
     kinds: tuple[str, ...]
     help: str
+    make: Callable[..., Objective] | None = None
 
 
 METHODS: Mapping[str, Method] = {
-    "dpo": Method(DPOObjective, ("preference", "ranking"), "prefer the chosen reply, measured against a reference"),
+    "dpo": Method(
+        DPOObjective,
+        ("preference", "ranking"),
+        "prefer the chosen reply, measured against a reference",
+        dpo_objective,
+    ),
     "simpo": Method(SimPOObjective, ("preference", "ranking"), "prefer it by its mean log-probability, no reference"),
     "orpo": Method(ORPOObjective, ("preference", "ranking"), "imitate the chosen reply and raise its odds"),
     "cpo": Method(CPOObjective, ("preference", "ranking"), "prefer and imitate the chosen reply, no reference"),
@@ -67,4 +75,4 @@ def make_objective(name: str, **options: Any) -> Objective:
     """
     if name not in METHODS:
         raise UsageError(f"there is no objective {name!r}", fix=f"it is one of {', '.join(METHODS)}")
-    return METHODS[name].objective(**options)
+    return (METHODS[name].make or METHODS[name].objective)(**options)

@@ -89,6 +89,22 @@ def test_the_reference_may_be_the_base_a_model_or_numbers(tiny_model_folder: Pat
     assert files[0].stat().st_mtime_ns == stamp
 
 
+def test_losses_that_sort_an_update_do_not_see_how_it_is_split(tiny_model_folder: Path, tmp_path: Path) -> None:
+    found = []
+    for batch, accumulation in ((4, 1), (1, 4)):
+        split = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
+        config = DPOConfig(
+            output_dir=str(tmp_path / str(batch)),
+            loss_type=["aot", "aot_unpaired"],
+            **(SHARED | split | {"max_steps": 2, "learning_rate": 1e-2}),
+        )
+        DPOTrainer(tiny_model_folder, None, config, PAIRS, peft_config=LORA).train()
+        found.append(losses(tmp_path / str(batch)))
+    assert found[0][0] == pytest.approx(2 * 0.6931471805599453, abs=1e-6)
+    assert found[1] == pytest.approx(found[0], abs=1e-5)
+    assert found[0][1] != pytest.approx(found[0][0], abs=1e-3)
+
+
 def test_full_fine_tuning_compares_with_a_copy(tiny_model_folder: Path, tmp_path: Path) -> None:
     model = load_model(tiny_model_folder)
     before = {name: value.clone() for name, value in model.state_dict().items()}
