@@ -33,8 +33,7 @@ class Panel:
         again = [list(names[:number]).count(name) for number, name in enumerate(names)]
         self.names = [name if not before else f"{name}#{before + 1}" for name, before in zip(names, again, strict=True)]
         self.models, self.options = list(models), options
-        own = [getattr(model, "tokenizer", None) for model in models]
-        self.tokenizer = next((one for one in own if getattr(one, "chat_template", None) is not None), None)
+        self.takes_messages = all(map(_takes_messages, models))
         self._widths: list[int] = []
 
     @property
@@ -95,7 +94,7 @@ class Combined:
     """A panel as a scorer of one score a reply."""
 
     def __init__(self, panel: Panel) -> None:
-        self.panel, self.tokenizer = panel, panel.tokenizer
+        self.panel, self.takes_messages = panel, panel.takes_messages
 
     def score(self, prompts: Sequence[Any], completions: Sequence[Any]) -> NDArray[np.float64]:
         """float64 (replies,)."""
@@ -174,6 +173,18 @@ def _checked_base(name: str, options: ScorerOptions) -> str | None:
             fix="train a reward model from it with `alignite reward` or `alignite prm`",
         )
     return None
+
+
+def _takes_messages(model: Scorer) -> bool:
+    """Whether a model may be given messages; a served one is asked, which also tells whether it is there."""
+    if not isinstance(model, RewardClient):
+        return getattr(getattr(model, "tokenizer", None), "chat_template", None) is not None
+    turns: list[Any] = [[{"role": role, "content": "hello"}] for role in ("user", "assistant")]
+    try:
+        model.score(turns[:1], turns[1:])
+    except (DataError, UsageError):
+        return False
+    return True
 
 
 def _is_url(name: str) -> bool:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignite.data.convert import Form
 from alignite.data.survey import Count
 from alignite.errors import DataError, UsageError
 from alignite.evaluation.best_of_n import Pool, best_of_n_curve
@@ -18,6 +17,7 @@ from alignite.evaluation.candidates import (
     Candidates,
     Placed,
     Skipped,
+    form_for,
     number_rows,
     read_candidates,
     score_candidates,
@@ -136,9 +136,7 @@ def score_rows(
             :func:`alignite.evaluation.candidates.score_candidates`.
     """
     skipped = Skipped() if skipped is None else skipped
-    template = getattr(getattr(model, "tokenizer", None), "chat_template", None)
-    form: Form = "auto" if template is None else "messages"
-    candidates = list(read_candidates(rows, skipped, form=form, format=format))
+    candidates = list(read_candidates(rows, skipped, form=form_for(model), format=format))
     if not candidates:
         raise DataError("no row is a pair", why=str(skipped) or None, fix="give prompt, chosen and rejected")
     scores = score_candidates(model, candidates, skipped)

@@ -219,7 +219,7 @@ def test_rated_steps_are_evaluated(models: dict[str, str], tmp_path: Path, capsy
 def test_a_served_model_scores_the_same_and_ends_when_told(
     number: signal.Signals, models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = rows_file(tmp_path / "rows.jsonl", [*MIXED[:4], {"prompt": "q", "completion": "long " * 900}])
+    data = rows_file(tmp_path / "rows.jsonl", [*MIXED, {"prompt": "q", "completion": "long " * 900}])
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
