@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +113,11 @@ class ScoredSet:
     def columns(self) -> NDArray[np.float64]:
         """The scores of all replies, float64 (heads, replies)."""
         return np.concatenate(self.scores).T
+
+    def only(self, keep: Callable[[Candidates], bool]) -> ScoredSet:
+        """The same of some rows."""
+        kept = [(one, found) for one, found in zip(self.candidates, self.scores, strict=True) if keep(one)]
+        return ScoredSet([one for one, _ in kept], [found for _, found in kept], self.skipped)
 
     def with_column(self, scores: NDArray[np.float64]) -> ScoredSet:
         """The same with one score a reply, float64 (replies,)."""
