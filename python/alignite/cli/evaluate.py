@@ -128,7 +128,9 @@ def _about(panel: Panel, head: int) -> Callable[[Candidates], bool]:
 
 
 def _checked(panel: Panel, rows: Iterable[Placed], skipped: Skipped, config: EvaluateConfig) -> Iterable[Placed]:
-    """The rows whose safety column and criterion can be read, and are not another head's; the others are counted."""
+    """Rows whose columns can be read, graded where that is asked for, and not another head's; others are counted."""
+    from alignite.evaluation.math_answers import graded_row
+
     chosen = panel.chosen_head
     for place, row in rows:
         try:
@@ -137,10 +139,11 @@ def _checked(panel: Panel, rows: Iterable[Placed], skipped: Skipped, config: Eva
                 raise DataError("the row is about another criterion than the head")
             if config.safety_column is not None:
                 panel.safety_of(row, config.safety_column)
+            graded = row if config.answer_column is None else graded_row(row, config.answer_column)
         except DataError as error:
             skipped.add(place, error)
             continue
-        yield place, row
+        yield place, graded
 
 
 def _by_pairs(scored: ScoredSet) -> list[Any]:

@@ -110,6 +110,11 @@ class EvaluateConfig(ScoredDataOptions):
 
     format: str | None = option(default=None, help="format of the rows; default: told from each row")
     category_column: str = option(default="category", help="column by whose values the accuracy is reported too")
+    answer_column: str | None = option(
+        default=None,
+        help="column with the true answer: a row's completions are graded by it, 1 or 0, in the place of scores; needs "
+        "math-verify",
+    )
     num_bins: int = option(default=10, help="bins of the calibration")
     step_threshold: float = option(
         default=0.5, help="of rated steps: the probability from which a step is said to be right"

@@ -220,6 +220,24 @@ def test_a_row_about_a_criterion_is_judged_by_its_head(
     assert "counted from 0" in capsys.readouterr().err
 
 
+def test_solutions_are_graded_by_the_true_answer(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "1+1?", "completions": ["so\n#### 2", "so\n#### 3", "it is \\boxed{2}"], "answer": "#### 2"},
+        {"prompt": "half?", "completions": ["A: 0.5", "A: 2"], "answer": 0.5},
+        {"prompt": "x?", "completions": ["#### 1", "#### 2"]},
+        {"prompt": "x?", "completions": "#### 1", "answer": "1"},
+    ]
+    output = tmp_path / "scores.jsonl"
+    words = ["evaluate", "--reward_model", models["one"], "--data", rows_file(tmp_path / "rows.jsonl", rows)]
+    found = result(capsys, *words, "--answer_column", "answer", "--output", str(output))
+    assert [row["values"] for row in read(output)] == [[1, 0, 1], [1, 0]]
+    assert found["best_of_n"]["1"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert (found["accuracy"]["pairs"], found["best_possible"]["2"]) == (3, 1.0)
+    assert sorted(found["skipped"].values()) == [1, 1]
+
+
 def test_rated_steps_are_evaluated(models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, output = rows_file(tmp_path / "steps.jsonl", STEPS, BAD[:2]), tmp_path / "scores.jsonl"
     words = ("evaluate", "--process_reward_model", models["prm"], "--data", data)
