@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -40,6 +41,7 @@ PROMPTS, REPLIES = ["Say 3.", "Say 3.", "Who?"], ["3 it is", "no no", "me"]
 SOLUTIONS = ["I add one.\nIt is 4.", "It is 5.", "So:\nI add\nsix"]
 OPTIONS: dict[str, Any] = {"max_steps": 3, "learning_rate": 0.02, "num_samples": 0, "per_device_train_batch_size": 4}
 LORA = LoraConfig(r=4, lora_alpha=16)
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 HEAD = "base_model.model.score.weight"
 
 
@@ -189,3 +191,23 @@ def test_a_tokenizer_beside_the_adapter_is_the_adapters(base: str, reward_run: P
     settings["chat_template"] = settings["chat_template"].replace("assistant", "model")
     (tmp_path / "moved" / "tokenizer_config.json").write_text(json.dumps(settings))
     assert RewardModel.from_folder(tmp_path / "moved").tokenizer.folder == tmp_path / "moved"
+
+
+def test_their_cards_say_how_they_are_used(
+    base: str, reward_run: Path, prm_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run, name, model in ((reward_run, "reward_model", RewardModel), (prm_run, "process_reward_model", None)):
+        text = (run / "README.md").read_text()
+        assert f"alignite score --{name}={run} --base_model={base} --data rows.jsonl" in text
+        assert "trained with alignite to score replies" in text
+        assert "pipeline_tag: text-classification" in text
+        assert not re.search("alignite generate|CausalLM|supervised|sft", text)
+        (block,) = BLOCK.findall(text)
+        capsys.readouterr()
+        exec(block, {"__name__": "card"})
+        if model is not None:
+            wanted = model.from_folder(run).score(["What is 2+2?"], ["4"])
+            assert capsys.readouterr().out.strip() == str(wanted)
+    text = (merged(base, reward_run, tmp_path / "merged") / "README.md").read_text()
+    assert "alignite score --reward_model=path/to/this/folder --data" in text
+    assert "in the weights of its base" in text

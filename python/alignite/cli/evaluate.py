@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from alignite.config import EvaluateConfig
 from alignite.errors import DataError, ResourceError, UsageError
 
 if TYPE_CHECKING:
-    from alignite.evaluation.candidates import Placed, Skipped
+    from alignite.evaluation.candidates import Candidates, Placed, Skipped
     from alignite.evaluation.reward import Accuracy, RewardReport, ScoredSet
     from alignite.evaluation.steps import StepAccuracy, StepReport
 
@@ -80,20 +80,27 @@ def _pairs(panel: Panel, rows: Iterable[Placed], skipped: Skipped, config: Evalu
 
     from alignite.evaluation.reward import ensemble_disagreement, report_on, score_rows
 
-    if config.safety_column is not None:
-        rows = _with_truths(panel, rows, skipped, config.safety_column)
-    scored = score_rows(panel, rows, format=config.format, skipped=skipped)
+    scored = score_rows(panel, _checked(panel, rows, skipped, config), format=config.format, skipped=skipped)
     about = None
     if config.safety_column is not None:
         about = np.array([one.row[config.safety_column] for one in scored.candidates for _ in one.replies], dtype=bool)
     combined = scored.with_column(panel.combine(scored.columns().T, about))
+    for number, one in enumerate(scored.candidates):
+        about_one = panel.criterion_of(one.row)
+        if about_one is not None:
+            own = [column for column, head in enumerate(panel.heads) if head in (None, about_one)]
+            combined.scores[number] = panel.combine(scored.scores[number][:, own])[:, None]
     how: dict[str, Any] = {"category_column": config.category_column, "num_bins": config.num_bins}
     names = panel.columns
     report = report_on(combined, **how)
     result = report.to_dict()
     lines = []
     if len(names) > 1:
-        each = {name: report_on(scored, head=head, **how) for head, name in enumerate(names)}
+        each = {}
+        for column, (name, head) in enumerate(zip(names, panel.heads, strict=True)):
+            concerned = scored if head is None else scored.only(_about(panel, head))
+            if any(len(one.pairs()) for one in concerned.candidates):  # else no row is about this head
+                each[name] = report_on(concerned, head=column, **how)
         first, second = (np.concatenate([one[kind] for one in _by_pairs(scored)]).T for kind in (0, 1))
         agreement = ensemble_disagreement(np.stack([first, second], axis=1))
         result |= {"combine": config.combine, "models": {name: one.to_dict() for name, one in each.items()}}
@@ -115,14 +122,28 @@ def _pairs(panel: Panel, rows: Iterable[Placed], skipped: Skipped, config: Evalu
     return result, lines, out
 
 
-def _with_truths(panel: Panel, rows: Iterable[Placed], skipped: Skipped, column: str) -> Iterable[Placed]:
+def _about(panel: Panel, head: int) -> Callable[[Candidates], bool]:
+    """Whether a row is about what a head judges, or about nothing in particular."""
+    return lambda one: panel.criterion_of(one.row) in (None, head)
+
+
+def _checked(panel: Panel, rows: Iterable[Placed], skipped: Skipped, config: EvaluateConfig) -> Iterable[Placed]:
+    """Rows whose columns can be read, graded where that is asked for, and not another head's; others are counted."""
+    from alignite.evaluation.math_answers import graded_row
+
+    chosen = panel.chosen_head
     for place, row in rows:
         try:
-            panel.safety_of(row, column)
+            about = panel.criterion_of(row)
+            if None not in (about, chosen) and about != chosen:
+                raise DataError("the row is about another criterion than the head")
+            if config.safety_column is not None:
+                panel.safety_of(row, config.safety_column)
+            graded = row if config.answer_column is None else graded_row(row, config.answer_column)
         except DataError as error:
             skipped.add(place, error)
             continue
-        yield place, row
+        yield place, graded
 
 
 def _by_pairs(scored: ScoredSet) -> list[Any]:

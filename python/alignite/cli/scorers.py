@@ -33,18 +33,29 @@ class Panel:
         again = [list(names[:number]).count(name) for number, name in enumerate(names)]
         self.names = [name if not before else f"{name}#{before + 1}" for name, before in zip(names, again, strict=True)]
         self.models, self.options = list(models), options
-        own = [getattr(model, "tokenizer", None) for model in models]
-        self.tokenizer = next((one for one in own if getattr(one, "chat_template", None) is not None), None)
+        self.takes_messages = all(map(_takes_messages, models))
         self._widths: list[int] = []
 
     @property
     def columns(self) -> list[str]:
         """The columns' names, once something was scored."""
+        called = self.options.criteria or range(max(self._widths, default=0))
         return [
-            name if width == 1 else f"{name}[{head}]"
+            name if width == 1 else f"{name}[{called[head]}]"
             for name, width in zip(self.names, self._widths, strict=True)
             for head in range(width)
         ]
+
+    @property
+    def heads(self) -> list[int | None]:
+        """Which head of its model each column is; None where the model has one column."""
+        return [None if width == 1 else head for width in self._widths for head in range(width)]
+
+    @property
+    def chosen_head(self) -> int | None:
+        """The head that is asked for of models with several."""
+        head, criteria = self.options.head, self.options.criteria
+        return None if head is None else criteria.index(head) if head in criteria else int(head)
 
     def score(self, prompts: Sequence[Any], completions: Sequence[Any]) -> NDArray[np.float64]:
         """float64 (replies, columns).
@@ -56,16 +67,20 @@ class Panel:
         for name, model in zip(self.names, self.models, strict=True):
             steps = hasattr(model, "step_scores")
             scores = checked_scores(model, prompts, [_as_steps(r) if steps else _as_reply(r) for r in completions])
-            if self.options.head is not None and scores.shape[1] > 1:
-                if self.options.head >= scores.shape[1]:
-                    raise UsageError(
-                        f"{name} has {scores.shape[1]} heads, and head {self.options.head} is asked for",
-                        fix="count from 0",
-                    )
-                scores = scores[:, [self.options.head]]
-            found.append(scores)
+            found.append(scores if scores.shape[1] == 1 else self._heads_of(name, scores))
         self._widths = [scores.shape[1] for scores in found]
         return np.concatenate(found, axis=1)
+
+    def _heads_of(self, name: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The heads that are asked for, of a model with several."""
+        criteria, number, count = self.options.criteria, self.chosen_head, scores.shape[1]
+        if criteria and len(criteria) != count:
+            raise UsageError(f"{name} has {count} heads, and criteria names {len(criteria)}", fix="name each of them")
+        if number is None:
+            return scores
+        if number >= count:
+            raise UsageError(f"{name} has {count} heads, and head {number} is asked for", fix="count from 0")
+        return scores[:, [number]]
 
     def combine(self, scores: NDArray[np.float64], is_safety: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """One score a reply, float64 (replies,), of :meth:`score`'s columns."""
@@ -90,12 +105,29 @@ class Panel:
             raise DataError(f"column {column!r} holds {value!r:.40}, not true or false", fix="mend the row")
         return value
 
+    def criterion_of(self, row: Mapping[str, Any]) -> int | None:
+        """The head of what a row is about; None where it or the options say nothing.
+
+        Raises:
+            DataError: its criterion is none of the options'.
+        """
+        said, criteria = row.get("criterion"), self.options.criteria
+        if said is None or not criteria:
+            return None
+        if isinstance(said, str) and said in criteria:
+            return criteria.index(said)
+        if isinstance(said, int) and not isinstance(said, bool) and 0 <= said < len(criteria):
+            return said
+        raise DataError(
+            f"criterion is {said!r:.40}, none of {', '.join(criteria)}", fix="give one of these names, or its place"
+        )
+
 
 class Combined:
     """A panel as a scorer of one score a reply."""
 
     def __init__(self, panel: Panel) -> None:
-        self.panel, self.tokenizer = panel, panel.tokenizer
+        self.panel, self.takes_messages = panel, panel.takes_messages
 
     def score(self, prompts: Sequence[Any], completions: Sequence[Any]) -> NDArray[np.float64]:
         """float64 (replies,)."""
@@ -174,6 +206,18 @@ def _checked_base(name: str, options: ScorerOptions) -> str | None:
             fix="train a reward model from it with `alignite reward` or `alignite prm`",
         )
     return None
+
+
+def _takes_messages(model: Scorer) -> bool:
+    """Whether a model may be given messages; a served one is asked, which also tells whether it is there."""
+    if not isinstance(model, RewardClient):
+        return getattr(getattr(model, "tokenizer", None), "chat_template", None) is not None
+    turns: list[Any] = [[{"role": role, "content": "hello"}] for role in ("user", "assistant")]
+    try:
+        model.score(turns[:1], turns[1:])
+    except (DataError, UsageError):
+        return False
+    return True
 
 
 def _is_url(name: str) -> bool:

@@ -24,9 +24,12 @@ class ScorerOptions(Options):
     base_model: str | None = option(
         default=None, help="the base of the adapters among them; default: the one that each names"
     )
-    head: int | None = option(
-        default=None, help="take this head of models with several, counted from 0; default: each counts as a model"
+    head: str | None = option(
+        default=None,
+        help="take this head of models with several: its place from 0, or one of criteria; default: each counts as a "
+        "model",
     )
+    criteria: list[str] = option(default=[], help="names of the heads of models with several, as in training")
     combine: str = option(
         default="mean",
         help="how several scores of a reply become one",
@@ -58,9 +61,13 @@ class ScorerOptions(Options):
         super().validate()
         for name, low in (("max_tokens", 1), ("num_threads", 0), ("tolerance", 0)):
             check_bound(name, getattr(self, name), low, True)
-        for name, low in (("head", 0), ("max_length", 2)):
-            if getattr(self, name) is not None:
-                check_bound(name, getattr(self, name), low, True)
+        if self.max_length is not None:
+            check_bound("max_length", self.max_length, 2, True)
+        if self.head is not None and self.head not in self.criteria and not self.head.isdecimal():
+            raise ConfigError(
+                f"head is {self.head!r}",
+                fix=f"it is one of {', '.join(self.criteria)}" if self.criteria else "it is a number, counted from 0",
+            )
         if not math.isfinite(self.threshold) or not all(map(math.isfinite, self.weights)):
             raise ConfigError("threshold or one of weights is not finite", fix="give finite numbers")
         if bool(self.weights) != (self.combine == "weighted"):
@@ -103,6 +110,11 @@ class EvaluateConfig(ScoredDataOptions):
 
     format: str | None = option(default=None, help="format of the rows; default: told from each row")
     category_column: str = option(default="category", help="column by whose values the accuracy is reported too")
+    answer_column: str | None = option(
+        default=None,
+        help="column with the true answer: a row's completions are graded by it, 1 or 0, in the place of scores; needs "
+        "math-verify",
+    )
     num_bins: int = option(default=10, help="bins of the calibration")
     step_threshold: float = option(
         default=0.5, help="of rated steps: the probability from which a step is said to be right"
@@ -112,6 +124,12 @@ class EvaluateConfig(ScoredDataOptions):
     def validate(self) -> None:
         super().validate()
         check_bound("num_bins", self.num_bins, 1, True)
+        if self.criteria and self.combine not in ("mean", "min"):
+            raise ConfigError(
+                f"combine is {self.combine!r}, and criteria are given",
+                why="a row about a criterion is judged by that head alone",
+                fix="choose mean or min, or leave out criteria",
+            )
         if not 0 < self.step_threshold < 1:
             raise ConfigError(f"step_threshold is {self.step_threshold}", fix="it must be between 0 and 1")
         if self.output is not None and not self.output.endswith(".jsonl"):

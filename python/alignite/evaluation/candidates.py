@@ -77,6 +77,12 @@ class Skipped:
         return "; ".join(f"{count} rows: {reason} ({places[0]})" for reason, (count, places) in self._found.items())
 
 
+def form_for(model: AnyScorer) -> Form:
+    """How prompts are given to a model: as messages where it has a chat template, or says that it takes them."""
+    takes = getattr(model, "takes_messages", getattr(getattr(model, "tokenizer", None), "chat_template", None))
+    return "messages" if takes else "auto"
+
+
 def number_rows(rows: Iterable[Mapping[str, Any]]) -> Iterator[Placed]:
     """Rows in memory with their places, from ``row:1``."""
     return ((f"row:{number}", row) for number, row in enumerate(rows, start=1))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from alignite.errors import ResourceError
+from alignite.errors import DataError, ResourceError
 
 
 def grade_answer(solution: str, truth: str) -> bool:
@@ -21,6 +22,25 @@ def grade_answer(solution: str, truth: str) -> bool:
         ResourceError: math-verify is not installed.
     """
     return bool(_library().verify(parse_answer(truth), parse_answer(solution), timeout_seconds=_seconds()))
+
+
+def graded_row(row: Mapping[str, Any], column: str) -> dict[str, Any]:
+    """A row of completions as a ranking: 1 for those that end with the row's true answer, 0 for the others.
+
+    Raises:
+        DataError: the row has no list of texts, or no answer that can be read. ResourceError: math-verify is not
+            installed.
+    """
+    truth, completions = row.get(column), row.get("completions")
+    if isinstance(truth, int | float) and not isinstance(truth, bool):
+        truth = str(truth)
+    if not isinstance(truth, str) or not parse_answer(truth):
+        raise DataError(
+            f"column {column!r} holds no answer", why=f"it is {truth!r:.60}", fix="give a number or formula"
+        )
+    if not isinstance(completions, list) or not all(isinstance(text, str) for text in completions):
+        raise DataError("completions is no list of texts", fix="give the solutions to grade")
+    return {**row, "scores": [float(grade_answer(text, truth)) for text in completions]}
 
 
 def parse_answer(text: str) -> list[Any]:

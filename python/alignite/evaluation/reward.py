@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alignite.data.convert import Form
 from alignite.data.survey import Count
 from alignite.errors import DataError, UsageError
 from alignite.evaluation.best_of_n import Pool, best_of_n_curve
@@ -18,6 +17,7 @@ from alignite.evaluation.candidates import (
     Candidates,
     Placed,
     Skipped,
+    form_for,
     number_rows,
     read_candidates,
     score_candidates,
@@ -114,6 +114,11 @@ class ScoredSet:
         """The scores of all replies, float64 (heads, replies)."""
         return np.concatenate(self.scores).T
 
+    def only(self, keep: Callable[[Candidates], bool]) -> ScoredSet:
+        """The same of some rows."""
+        kept = [(one, found) for one, found in zip(self.candidates, self.scores, strict=True) if keep(one)]
+        return ScoredSet([one for one, _ in kept], [found for _, found in kept], self.skipped)
+
     def with_column(self, scores: NDArray[np.float64]) -> ScoredSet:
         """The same with one score a reply, float64 (replies,)."""
         ends = np.cumsum([len(one) for one in self.scores])[:-1].tolist()
@@ -136,9 +141,7 @@ def score_rows(
             :func:`alignite.evaluation.candidates.score_candidates`.
     """
     skipped = Skipped() if skipped is None else skipped
-    template = getattr(getattr(model, "tokenizer", None), "chat_template", None)
-    form: Form = "auto" if template is None else "messages"
-    candidates = list(read_candidates(rows, skipped, form=form, format=format))
+    candidates = list(read_candidates(rows, skipped, form=form_for(model), format=format))
     if not candidates:
         raise DataError("no row is a pair", why=str(skipped) or None, fix="give prompt, chosen and rejected")
     scores = score_candidates(model, candidates, skipped)

@@ -10,7 +10,7 @@ import numpy as np
 
 from alignite.data.convert import Form, convert_rows
 from alignite.errors import DataError, UsageError
-from alignite.evaluation.candidates import AnyScorer, Placed, Skipped, call_scorer, halved, parts
+from alignite.evaluation.candidates import AnyScorer, Placed, Skipped, call_scorer, form_for, halved, parts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,8 +102,7 @@ def score_stream(
     Raises:
         DataError: a row cannot be scored and is not counted. And what the model raises.
     """
-    template = getattr(getattr(model, "tokenizer", None), "chat_template", None)
-    form: Form = "auto" if template is None else "messages"
+    form = form_for(model)
 
     def refuse(place: str, error: DataError) -> None:
         if skipped is None:

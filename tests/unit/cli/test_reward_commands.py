@@ -189,6 +189,55 @@ def test_pairs_and_rankings_are_evaluated(
     assert result(capsys, "evaluate", "--reward_model", models["one"], "--data", same)["length"]["pearson"] is None
 
 
+def test_a_row_about_a_criterion_is_judged_by_its_head(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    abouts = ["kind", "true", 0, 1, None, "blue", 2, True]
+    rows: list[dict[str, Any]] = [
+        {"prompt": f"q{n}", "chosen": "a" * n, "rejected": "b" * (8 - n), "criterion": about}
+        for n, about in enumerate(abouts, start=1)
+    ]
+    data = rows_file(tmp_path / "rows.jsonl", rows)
+    words = ["evaluate", "--reward_model", models["two"], "--data", data]
+    found = result(capsys, *words, "--criteria", "kind", "true")
+    sides = [RewardModel.from_folder(models["two"]).score([row["prompt"] for row in rows], [row[side] for row in rows])
+             for side in ("chosen", "rejected")]  # fmt: skip
+    right = (sides[0] > sides[1])[:5]
+    for head, name, own in ((0, "kind", [0, 2, 4]), (1, "true", [1, 3, 4])):
+        report = found["models"][f"{models['two']}[{name}]"]["accuracy"]
+        assert (report["pairs"], report["right"]) == (3, int(right[own, head].sum()))
+    both = bool((sides[0].mean(1) > sides[1].mean(1))[4])
+    assert found["accuracy"]["right"] == int(right[[0, 2], 0].sum() + right[[1, 3], 1].sum() + both)
+    assert (found["accuracy"]["pairs"], sum(found["skipped"].values())) == (5, 3)
+    named = result(capsys, *words, "--criteria", "kind", "true", "--head", "true")
+    assert (named["model"], named["accuracy"]["pairs"]) == (models["two"], 3)
+    assert named["accuracy"]["right"] == int(right[[1, 3, 4], 1].sum())
+    assert named["skipped"]["the row is about another criterion than the head"] == 2
+    assert result(capsys, *words, "--head", "1")["accuracy"]["pairs"] == 8  # without criteria the column is not read
+    assert main([*words, "--criteria", "kind"]) == 2
+    assert "criteria names 1" in capsys.readouterr().err
+    assert main([*words, "--head", "kind"]) == 2
+    assert "counted from 0" in capsys.readouterr().err
+
+
+def test_solutions_are_graded_by_the_true_answer(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "1+1?", "completions": ["so\n#### 2", "so\n#### 3", "it is \\boxed{2}"], "answer": "#### 2"},
+        {"prompt": "half?", "completions": ["A: 0.5", "A: 2"], "answer": 0.5},
+        {"prompt": "x?", "completions": ["#### 1", "#### 2"]},
+        {"prompt": "x?", "completions": "#### 1", "answer": "1"},
+    ]
+    output = tmp_path / "scores.jsonl"
+    words = ["evaluate", "--reward_model", models["one"], "--data", rows_file(tmp_path / "rows.jsonl", rows)]
+    found = result(capsys, *words, "--answer_column", "answer", "--output", str(output))
+    assert [row["values"] for row in read(output)] == [[1, 0, 1], [1, 0]]
+    assert found["best_of_n"]["1"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert (found["accuracy"]["pairs"], found["best_possible"]["2"]) == (3, 1.0)
+    assert sorted(found["skipped"].values()) == [1, 1]
+
+
 def test_rated_steps_are_evaluated(models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, output = rows_file(tmp_path / "steps.jsonl", STEPS, BAD[:2]), tmp_path / "scores.jsonl"
     words = ("evaluate", "--process_reward_model", models["prm"], "--data", data)
@@ -219,7 +268,7 @@ def test_rated_steps_are_evaluated(models: dict[str, str], tmp_path: Path, capsy
 def test_a_served_model_scores_the_same_and_ends_when_told(
     number: signal.Signals, models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = rows_file(tmp_path / "rows.jsonl", [*MIXED[:4], {"prompt": "q", "completion": "long " * 900}])
+    data = rows_file(tmp_path / "rows.jsonl", [*MIXED, {"prompt": "q", "completion": "long " * 900}])
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"

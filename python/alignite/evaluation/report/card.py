@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -52,20 +53,36 @@ def write_card(folder: Path, run_dir: Path, *, kind: str, base_model: str | None
     except DataError:  # weights of a trainer that has not trained
         run = Run(Path(run_dir), Path(run_dir).name)
     same = Path(folder).resolve() == Path(run_dir).resolve()
-    write_file(target, render_card(run, kind, base_model or base_of(run), str(folder) if same else _HERE, merged))
+    place, base = str(folder) if same else _HERE, base_model or base_of(run)
+    write_file(target, render_card(run, kind, base, place, merged, scores=_scores(Path(folder))))
 
 
-def render_card(run: Run, kind: str, base: str | None, place: str, merged: bool = False) -> str:
-    """The card's text; ``place`` is the folder that its examples name."""
+def _scores(folder: Path) -> bool:
+    """Whether the weights in a folder give scores, not texts: a classifier's, or an adapter of one."""
+    found: dict[str, object] = {}
+    for name in ("config.json", "adapter_config.json"):
+        try:
+            found |= json.loads((folder / name).read_bytes())
+        except (OSError, ValueError, TypeError):
+            continue  # loading says what is wrong
+    kinds = found.get("architectures")
+    named = kinds if isinstance(kinds, list) else []
+    return found.get("task_type") == "SEQ_CLS" or any(str(kind).endswith("Classification") for kind in named)
+
+
+def render_card(
+    run: Run, kind: str, base: str | None, place: str, merged: bool = False, *, scores: bool = False
+) -> str:
+    """The card's text; ``place`` is the folder that its examples name, ``scores`` whether it is a reward model's."""
     hub = hub_id(base)
     adapter = adapter_words(run) or "A LoRA adapter"
     words = adapter if kind == "adapter" else f"{adapter} in the weights of its base" if merged else "All weights"
     parts = [
-        _front_matter(run, kind, base, hub),
+        _front_matter(run, kind, base, hub, scores),
         f"# {_plain(run.name)}",
-        f"{words}, trained with alignite by supervised fine-tuning on "
+        f"{words}, trained with alignite {'to score replies' if scores else 'by supervised fine-tuning'} on "
         f"{_code(base) if base else 'a model that was given in Python'}.",
-        _usage(kind, base or "path/to/base", place),
+        (_scoring if scores else _usage)(run, kind, base or "path/to/base", place),
         _data(run),
         _evaluation(run),
         _configuration(run),
@@ -87,27 +104,41 @@ def hub_id(base: str | None) -> str | None:
     return found.repo if found is not None else None
 
 
-def _front_matter(run: Run, kind: str, base: str | None, hub: str | None) -> str:
+def _front_matter(run: Run, kind: str, base: str | None, hub: str | None, scores: bool) -> str:
     import yaml
 
     # The hub refuses a card whose base_model is a path, so a local folder goes by its name.
     local = re.sub(r"[^\w.-]+", "-", Path(base).name, flags=re.ASCII).strip("-.") if base else ""
     name = hub or local
     values: dict[str, object] = {"library_name": "peft" if kind == "adapter" else "transformers"}
-    tags = ["alignite", "sft", "text-generation"]
+    task = "text-classification" if scores else "text-generation"
+    tags = ["alignite", "reward-model" if scores else "sft", task]
     if name:
         values |= {"base_model": name, "base_model_relation": "adapter" if kind == "adapter" else "finetune"}
     if kind == "adapter":
         tags += ["lora", "transformers"] + ([f"base_model:adapter:{name}"] if name else [])
     sources = [HubName.parse(item, rows=True) for item in data_files(run, "data") if not Path(item).exists()]
     sets = list(dict.fromkeys(item.repo for item in sources if item is not None))
-    values |= {"pipeline_tag": "text-generation", "tags": tags} | ({"datasets": sets} if sets else {})
+    values |= {"pipeline_tag": task, "tags": tags} | ({"datasets": sets} if sets else {})
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=False)
     hint = "" if hub or not name else "# base_model is a local folder's name: put the hub's id there to publish\n"
     return f"---\n{hint}{text}---"
 
 
-def _usage(kind: str, base: str, place: str) -> str:
+def _scoring(run: Run, kind: str, base: str, place: str) -> str:
+    """How a reward model is used; a process reward model's config has its classes."""
+    steps = "num_classes" in run.config
+    option = f"--{'process_' if steps else ''}reward_model={_word(place)}"
+    option += f" --base_model={_word(base)}" if kind == "adapter" else ""
+    shell = f"alignite score {option} --data rows.jsonl --output scored.jsonl"
+    module, name = ("process_reward", "ProcessRewardModel") if steps else ("reward", "RewardModel")
+    given = repr(clean(place)) + (f", base={clean(base)!r}" if kind == "adapter" else "")
+    python = [f"from alignite.models.{module} import {name}", "", f"reward = {name}.from_folder({given})"]
+    python.append("print(reward.score(['What is 2+2?'], ['4']))")
+    return "\n\n".join(["## Use", _fence(shell, "sh"), _fence("\n".join(python), "python")])
+
+
+def _usage(_: Run, kind: str, base: str, place: str) -> str:
     # --option=VALUE, since a folder's name may begin with a dash.
     option = {"adapter": f"--model={_word(base)} --adapter={_word(place)}", "model": f"--model={_word(place)}"}[kind]
     shell = f"alignite generate {option} --prompt 'Who are you?'"
