@@ -152,5 +152,7 @@ def test_the_options_choose_the_class() -> None:
     DPOConfig(loss_type=["aot"]).validate()
     with pytest.raises(ConfigError, match="aot sorts the pairs"):
         DPOObjective(loss_type=("aot",))
+    with pytest.raises(ConfigError, match="use_weighting is given with aot"):
+        AOTObjective(use_weighting=True)
     with pytest.raises(ConfigError, match="does not reach aot"):
         AOTObjective(f_divergence_type="forward_kl")
