@@ -77,7 +77,11 @@ def trainer_inputs(
     mask = torch.nn.functional.pad(padded(batch, ones, replies, prompt), (1, 0)).long()
     if prompt == 0:
         mask[:, 0] = 1
-    found = {
+    if "policy.log_sum_sq_probs" in columns:
+        more = {"log_sum_sq_probs": padded(batch, columns["policy.log_sum_sq_probs"], replies, prompt)}
+    else:
+        more = {}
+    found = more | {
         "log_probs": padded(batch, columns["policy.logp"], replies, prompt),
         "entropy": padded(batch, columns["policy.entropy"], replies, prompt),
         "mean_logits": padded(batch, columns["policy.mean_logit"], replies, prompt),
@@ -139,6 +143,37 @@ def test_dpo_losses(name: str) -> None:
         assert len(metrics) == 9
         for metric, value in metrics.items():
             assert value == pytest.approx(their_metrics[metric], abs=1e-5), metric
+
+
+def test_trl_cannot_train_a_weighted_hinge() -> None:
+    """It multiplies the output of relu in place, which relu's backward needs."""
+    batch = make_batch(RECORDS)
+    columns = random_columns(batch)
+    columns["policy.log_sum_sq_probs"] = columns["reference.logp"]
+    theirs, _ = trl_dpo(batch, columns, loss_types=["hinge"], use_weighting=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        theirs.backward()  # type: ignore[no-untyped-call]
+    ours = summed(DPOObjective(loss_type=("hinge",), use_weighting=True), [batch], [columns])[0]
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-9)
+    assert torch.autograd.grad(ours, columns["policy.logp"])[0].any()
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "ipo", "robust", "apo_down"])
+def test_weights_of_pairs_by_how_likely_the_policy_is_to_write_them(name: str) -> None:
+    for seed in range(3):
+        batch = make_batch(RECORDS)
+        columns = random_columns(batch, seed)
+        columns["policy.log_sum_sq_probs"] = random_columns(batch, seed + 7)["reference.logp"]
+        theirs, _ = trl_dpo(batch, columns, loss_types=[name], use_weighting=True, beta=0.3)
+        objective = DPOObjective(loss_type=(name,), use_weighting=True, beta=0.3)
+        batches, parts = split(RECORDS, columns, (1, 3), make_batch)
+        ours = summed(objective, batches, parts)[0]
+        assert ours.item() == pytest.approx(theirs.item(), abs=1e-9)
+        logp = columns["policy.logp"]
+        torch.testing.assert_close(*(torch.autograd.grad(x, logp)[0] for x in (ours, theirs)), atol=1e-9, rtol=0)
+        assert ours.item() != pytest.approx(
+            summed(DPOObjective(loss_type=(name,), beta=0.3), [batch], [columns])[0].item()
+        )
 
 
 @pytest.mark.parametrize("name", ["forward_kl", "js_divergence", "alpha_divergence"])

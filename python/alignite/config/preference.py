@@ -108,6 +108,7 @@ class DPOConfig(ReferenceOptions):
     )
     f_alpha_divergence_coef: float = option(default=0.5, help="alpha of alpha_divergence")
     discopop_tau: float = option(default=0.05, help="temperature of discopop's blend")
+    use_weighting: bool = option(default=False, help="weigh pairs by how likely the policy is to write them (WPO)")
 
 
 @config_class

@@ -32,7 +32,7 @@ VOCABULARY = {"kl": "kl", "forward_kl": "forward_kl", "graphed_entropy": "entrop
 AGAINST = frozenset({"policy.kl", "policy.forward_kl"})
 """Columns of the policy that need the reference's own distribution, not only its log-probability of a token."""
 
-OTHERS = ("mean_logit", "score", "step_logits", *VOCABULARY)
+OTHERS = ("mean_logit", "log_sum_sq_probs", "score", "step_logits", *VOCABULARY)
 
 
 def compute_columns(
@@ -42,7 +42,8 @@ def compute_columns(
 
     Of each scored token, (scored,) in the flat order of ``labels != IGNORE``: ``ROLE.logp``, the log-probability of a
     label under the model of that role, with a graph when the role is ``policy``; ``ROLE.entropy`` (nats),
-    ``ROLE.is_top1`` (0 or 1) and ``ROLE.mean_logit`` (over the vocabulary, where the label is predicted), without one.
+    ``ROLE.is_top1`` (0 or 1) and, over the vocabulary where the label is predicted, ``ROLE.mean_logit`` and
+    ``ROLE.log_sum_sq_probs``, the log of the sum of squared probabilities, without one.
     The head runs at scored positions only. Over the whole vocabulary, with a graph: ``policy.kl``, KL(policy ||
     reference), and ``policy.forward_kl``, KL(reference || policy), in nats, which run the reference, too;
     ``ROLE.graphed_entropy`` and ``ROLE.mean_logp``, the mean of all tokens' log-probabilities.
@@ -118,13 +119,15 @@ def _of_role(
 ) -> dict[str, Tensor]:
     model, hidden, scored = states.model, states.hidden, states.scored
     columns: dict[str, Tensor] = {}
-    if names & {*SCORED, "mean_logit", *VOCABULARY}:
+    if names & {*SCORED, "mean_logit", "log_sum_sq_probs", *VOCABULARY}:
         head, before = states.before
         if names & {*SCORED}:
             output = head.log_probs(before, batch.labels[scored], chunk_size)
             columns |= {name: getattr(output, name) for name in SCORED}
         if "mean_logit" in names:
             columns["mean_logit"] = head.mean_logits(before.detach(), chunk_size)
+        if "log_sum_sq_probs" in names:
+            columns["log_sum_sq_probs"] = head.log_sum_sq_probs(before.detach(), chunk_size)
         if names & VOCABULARY.keys():
             sums = vocabulary_sums(head, before, chunk_size, reference)
             columns |= {name: getattr(sums, field) for name, field in VOCABULARY.items()}

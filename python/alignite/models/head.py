@@ -108,6 +108,15 @@ class Head:
             mean = hidden.to(wide) @ self.weight.mean(0, dtype=wide)
             return self.scale * (mean if self.bias is None else mean + self.bias.mean(dtype=wide))
 
+    def log_sum_sq_probs(self, hidden: Tensor, chunk_size: int) -> Tensor:
+        """log of the sum over the vocabulary of squared probabilities, (n,) in nats, without a graph."""
+        with torch.no_grad():
+            parts = []
+            for part in torch.split(hidden, chunk_size):  # a single empty one of no positions
+                logits = self.logits(part)
+                parts.append((2 * logits).logsumexp(-1) - 2 * logits.logsumexp(-1))
+            return torch.cat(parts)
+
 
 def _accumulator(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32

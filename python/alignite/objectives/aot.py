@@ -69,7 +69,8 @@ class AOTObjective(DPOObjective):
         sorted_pools = {side: _Pool.of(pool) for side, pool in pools.items()}
         given: list[dict[str, Tensor]] = []
         for one, values in zip(columns, found, strict=True):
-            more: dict[str, Tensor] = {}
+            # The reference has spoken: its numbers need no second pass.
+            more: dict[str, Tensor] = {name: one[name] for name in ("reference.logp",) if name in one}
             for name, (own, other) in wanted.items():
                 if own not in sorted_pools:  # no rank has a pair
                     sorted_pools |= {own: _Pool.of({}), other: _Pool.of({})}

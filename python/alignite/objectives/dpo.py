@@ -54,6 +54,9 @@ class DPOObjective(WithoutState):
         reference_free: the reference says the same of all replies, so no reference model runs.
         f_divergence_type: reverse_kl, forward_kl, js_divergence or alpha_divergence (arXiv 2309.16240); the rewards go
             through its f'.
+        use_weighting: weigh each pair by w(y_w) w(y_l), w(y) = exp of the mean over y's tokens of log pi(y_t) - log
+            sum_v pi(v)^2, without a gradient: how likely the policy is to write the pair (WPO, arXiv 2406.11827,
+            equation 2). ``sft`` is not weighed.
         f_alpha_divergence_coef: alpha of the last. ``discopop_tau``: of ``discopop``.
 
     Raises:
@@ -70,6 +73,7 @@ class DPOObjective(WithoutState):
     f_divergence_type: str = "reverse_kl"
     f_alpha_divergence_coef: float = 0.5
     discopop_tau: float = 0.05
+    use_weighting: bool = False
     more_losses: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -103,6 +107,12 @@ class DPOObjective(WithoutState):
                 fix=f"it is one of {', '.join(DIVERGENCES)}",
             )
 
+        if self.use_weighting and (bad := set(self.loss_type) & {*self.more_losses}):
+            raise ConfigError(
+                f"use_weighting is given with {', '.join(sorted(bad))}",
+                why="these losses do not compare the two replies of a pair, which a weight is of",
+                fix="leave one of them out",
+            )
         if self.f_divergence_type != "reverse_kl" and (bad := set(self.loss_type) & {*RATIO_LOSSES, *self.more_losses}):
             raise ConfigError(
                 f"f_divergence_type {self.f_divergence_type} does not reach {', '.join(sorted(bad))}",
@@ -117,6 +127,7 @@ class DPOObjective(WithoutState):
     @property
     def columns(self) -> frozenset[str]:
         names = {"policy.logp", "policy.entropy", "policy.mean_logit"}
+        names |= {"policy.log_sum_sq_probs"} if self.use_weighting else set()
         return frozenset(names | (set() if self.reference_free else {"reference.logp"}))
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
@@ -146,13 +157,18 @@ class DPOObjective(WithoutState):
             margin,
             p,
         )
+        shares = pairs.shares
+        if self.use_weighting:
+            likely = (logp - columns["policy.log_sum_sq_probs"]).detach()
+            weights = (reply_sums(likely, batch) / lengths).exp()
+            shares = shares * weights[chosen] * weights[rejected]
         counts = self.counts(batch)
         terms = {}
         for name, weight in zip(self.loss_type, self.loss_weights or [1.0] * len(self.loss_type), strict=True):
             if name == _SFT:
                 terms[name] = Term(-(policy * as_tensor(paired_best(batch), policy)).sum(), counts[name], weight)
             else:
-                terms[name] = Term(self.pair_term(name, values, pairs.shares, columns), counts[name], weight)
+                terms[name] = Term(self.pair_term(name, values, shares, columns), counts[name], weight)
         return LossOutput(terms, pair_metrics(self.beta * ratio, pairs.pairs, columns, batch))
 
     def pair_term(self, name: str, values: PairValues, shares: Tensor, columns: Mapping[str, Tensor]) -> Tensor:

@@ -73,7 +73,7 @@ def make_rows(data: Any, maker: RowMaker, config: PreferenceConfig, output: Path
             raise UsageError(
                 f"{type(maker).__name__} makes its rows of {maker.takes} rows",
                 why=error.what,
-                fix="give such rows; docs/methods says how rows that are made already are taken",
+                fix="give such rows; quark takes rows that have their markers with num_quantiles 0",
             ) from error
         with open(unfinished, "w", encoding="utf-8") as file:
             for row in maker.rows(_Lines(source), refuse):

@@ -238,6 +238,16 @@ def test_nothing_scored_gives_empty_columns_with_a_graph(tmp_path: Path) -> None
     assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
 
 
+def test_sums_of_squared_probabilities_are_a_column_without_a_graph(tmp_path: Path) -> None:
+    LlamaForCausalLM(LlamaConfig(**ROPE)).save_pretrained(tmp_path)
+    model: Any = load_model(tmp_path)
+    packed = batch(7)
+    (found,) = compute_columns({"policy": model}, packed, frozenset({"policy.log_sum_sq_probs"})).values()
+    logits = model(input_ids=packed.input_ids[None], use_cache=False).logits[0, 1:-1]
+    assert not found.requires_grad
+    torch.testing.assert_close(found, logits.softmax(-1).square().sum(-1).log().detach(), rtol=1e-4, atol=1e-5)
+
+
 def test_columns_that_do_not_exist_are_refused(tmp_path: Path) -> None:
     LlamaForCausalLM(LlamaConfig(**ROPE)).save_pretrained(tmp_path)
     model = load_model(tmp_path)

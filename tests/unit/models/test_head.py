@@ -60,6 +60,14 @@ def test_against_full_logits(variant: str, bias: bool, trained: bool, chunk: int
         torch.testing.assert_close(ours_.detach(), theirs.detach(), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_sum_of_squared_probabilities(variant: str) -> None:
+    head, hidden, _ = make(variant, True)
+    expected = plain(head, hidden).exp().square().sum(-1).log()
+    torch.testing.assert_close(head.log_sum_sq_probs(hidden, 7), expected, rtol=1e-10, atol=1e-10)
+    assert head.log_sum_sq_probs(hidden[:0], 7).shape == (0,)
+
+
 @pytest.mark.parametrize("trained", [False, True])
 def test_gradcheck(trained: bool) -> None:
     head, hidden, targets = make("scaled", True)

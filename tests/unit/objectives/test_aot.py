@@ -49,6 +49,15 @@ def test_value_and_gradient_are_those_of_the_sorted_loss_however_it_is_split(nam
         torch.testing.assert_close(*(torch.autograd.grad(x, logp)[0] for x in (loss, expected)), atol=1e-12, rtol=0)
 
 
+def test_the_reference_runs_once() -> None:
+    batch = make_batch(RECORDS)
+    columns = {name: value.detach() for name, value in random_columns(batch).items()}
+    objective = AOTObjective()
+    assert objective.prepass_columns == {"policy.logp", "reference.logp"}
+    (given,) = objective.prepass([columns], [batch], lambda numbers: numbers)
+    assert given["reference.logp"] is columns["reference.logp"]
+
+
 def on_ranks(
     objective: AOTObjective, shares: Sequence[tuple[list[FeedbackBatch], list[dict[str, Tensor]]]]
 ) -> list[dict[str, Tensor]]:
@@ -152,5 +161,7 @@ def test_the_options_choose_the_class() -> None:
     DPOConfig(loss_type=["aot"]).validate()
     with pytest.raises(ConfigError, match="aot sorts the pairs"):
         DPOObjective(loss_type=("aot",))
+    with pytest.raises(ConfigError, match="use_weighting is given with aot"):
+        AOTObjective(use_weighting=True)
     with pytest.raises(ConfigError, match="does not reach aot"):
         AOTObjective(f_divergence_type="forward_kl")
