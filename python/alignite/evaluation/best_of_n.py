@@ -79,13 +79,15 @@ def _check_pools(pools: Sequence[Pool]) -> None:
                 where=f"problem {number}",
                 fix="give one of each a sample",
             )
-        wrong = np.flatnonzero(~np.isfinite(pool.scores) & ~np.isnan(pool.values))
-        if len(wrong):
-            raise UsageError(
-                f"the score of sample {int(wrong[0])} is {pool.scores[wrong[0]]}",
-                where=f"problem {number}",
-                fix="leave such samples out",
-            )
+        answered = ~np.isnan(pool.values)
+        for name, numbers in (("score", pool.scores), ("value", pool.values)):
+            wrong = np.flatnonzero(~np.isfinite(numbers) & answered)
+            if len(wrong):
+                raise UsageError(
+                    f"the {name} of sample {int(wrong[0])} is {numbers[wrong[0]]}",
+                    where=f"problem {number}",
+                    fix="leave such samples out",
+                )
 
 
 def best_of_n_trials(

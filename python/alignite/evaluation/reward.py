@@ -240,7 +240,12 @@ class SelectHead:
 
 
 def pair_accuracy(differences: NDArray[np.float64]) -> Accuracy:
-    """Accuracy of d = score of the better reply minus that of the worse, float64 (pairs,)."""
+    """Accuracy of d = score of the better reply minus that of the worse, float64 (pairs,).
+
+    Raises:
+        UsageError: a difference is not finite.
+    """
+    _check_finite(differences)
     pairs, right = len(differences), int((differences > 0).sum())
     low, high = wilson_interval(right, pairs)
     return Accuracy(pairs, right, int((differences == 0).sum()), right / pairs if pairs else math.nan, low, high)
@@ -260,8 +265,9 @@ def calibration(differences: NDArray[np.float64], *, num_bins: int = 10) -> Cali
     """Calibration of s(d), from d of each pair, better minus worse, float64 (pairs,).
 
     Raises:
-        UsageError: ``num_bins`` is below 1.
+        UsageError: ``num_bins`` is below 1, or a difference is not finite.
     """
+    _check_finite(differences)
     if num_bins < 1:
         raise UsageError(f"num_bins is {num_bins}", fix="it must be at least 1")
     # The reply that scores higher is said to be better with probability s(|d|); it is when d > 0, and half so at 0.
@@ -297,10 +303,11 @@ def ensemble_disagreement(scores: NDArray[np.float64]) -> dict[str, float]:
         deviation 1.
 
     Raises:
-        UsageError: there are fewer than two models.
+        UsageError: there are fewer than two models, or a score is not finite.
     """
     if scores.ndim != 3 or scores.shape[1] != 2 or len(scores) < 2:
         raise UsageError(f"the scores are of shape {scores.shape}", fix="give (models, 2, pairs) of two or more models")
+    _check_finite(scores)
     signs = np.sign(scores[:, 0] - scores[:, 1])
     first, second = np.triu_indices(len(scores), 1)
     flat = scores.reshape(len(scores), -1)
@@ -310,6 +317,13 @@ def ensemble_disagreement(scores: NDArray[np.float64]) -> dict[str, float]:
         "disagreement": float((signs[first] * signs[second] < 0).mean()),
         "std": float(scaled.std(0).mean()),
     }
+
+
+def _check_finite(values: NDArray[np.float64]) -> None:
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong):
+        place = tuple(wrong[0].tolist())
+        raise UsageError(f"a score is {values[place]}", where=f"place {place}", fix="leave such replies out")
 
 
 def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

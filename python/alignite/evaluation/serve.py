@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -16,6 +18,36 @@ from alignite.types import Scorer
 log = logging.getLogger("alignite")
 
 
+class _Server(ThreadingHTTPServer):
+    """Knows whether requests are being answered, and takes a client that hangs up for what it is."""
+
+    daemon_threads = True
+
+    def __init__(self, *given: Any) -> None:
+        self._under_way = 0
+        self._changed = threading.Condition()
+        super().__init__(*given)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        with self._changed:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def finish(self, seconds: float) -> None:
+        """Until nothing is being answered, or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way, seconds)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("the connection of %s broke", client_address, exc_info=True)
+
+
 class RewardServer:
     """A running server; use it in a ``with`` block, or call :meth:`close`.
 
@@ -23,8 +55,8 @@ class RewardServer:
         url: such as ``http://127.0.0.1:41234``.
     """
 
-    def __init__(self, server: ThreadingHTTPServer) -> None:
-        self._server = server
+    def __init__(self, server: _Server, timeout: float) -> None:
+        self._server, self._timeout = server, timeout
         host, port = server.server_address[:2]
         self.url = f"http://{host if isinstance(host, str) else host.decode()}:{port}"
         self._thread = threading.Thread(target=server.serve_forever, name="alignite-reward", daemon=True)
@@ -35,8 +67,9 @@ class RewardServer:
         self._thread.join()
 
     def close(self) -> None:
-        """Stop and give the port back; requests that are being answered are."""
+        """Stop and give the port back, once the requests under way are answered."""
         self._server.shutdown()
+        self._server.finish(self._timeout)
         self._server.server_close()
         self._thread.join()
 
@@ -69,7 +102,7 @@ def serve_reward(
         model: gives one score a pair.
         port: 0 takes a free one.
         max_body_bytes, max_pairs: larger requests are refused, too long ones before they are read.
-        timeout: seconds that a silent client is waited for.
+        timeout: seconds that a silent client is waited for, and at closing the requests under way.
 
     Raises:
         ResourceError: the address cannot be had.
@@ -86,6 +119,10 @@ def serve_reward(
                 self._refuse(404, "not_found", "POST /score and GET /health are all there is")
 
         def do_POST(self) -> None:
+            with server.answering():
+                self._post()
+
+        def _post(self) -> None:
             # Until the body is read, the connection cannot be used again.
             self.close_connection = True
             if self.path != "/score":
@@ -136,13 +173,12 @@ def serve_reward(
 
     Handler.timeout = timeout
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = _Server((host, port), Handler)
     except (OSError, OverflowError) as error:
         raise ResourceError(
             "the server cannot listen", where=f"{host}:{port}", why=str(error), fix="choose another port, or 0"
         ) from error
-    server.daemon_threads = True
-    return RewardServer(server)
+    return RewardServer(server, timeout)
 
 
 def _pairs(body: bytes, max_pairs: int) -> tuple[list[Any], list[Any]]:

@@ -73,6 +73,9 @@ def test_a_score_that_is_not_finite_is_told_and_one_without_an_answer_is_not_ask
             ask([good, wrong])
         with pytest.raises(UsageError, match="problem 0: scores are of shape"):
             ask([Pool(np.zeros(3), np.zeros(2))])
+    if np.isinf(bad):
+        with pytest.raises(UsageError, match="problem 0: the value of sample 1 is"):
+            best_of_n_curve([Pool(np.zeros(2), np.array([0.0, bad]))])
     unanswered = Pool(np.array([0.1, bad]), np.array([1.0, np.nan]))
     assert best_of_n_trials([unanswered], [2], trials=2) == {2: (1.0, 0.0)}
     assert best_of_n_curve([unanswered], [2]) == {2: 1.0}

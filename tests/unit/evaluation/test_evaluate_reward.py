@@ -221,3 +221,12 @@ def test_replies_of_a_ranking_are_scored_once_and_rows_of_another_kind_are_count
     report = evaluate_reward(score, [ranking, {"prompt": "q", "completion": "a"}, {"x": 1}])
     assert seen == ["a", "bb", "ccc", "dddd"]
     assert (report.accuracy.pairs, report.accuracy.right, sum(report.skipped.values())) == (6, 6, 2)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_no_accuracy(bad: float) -> None:
+    for ask in (pair_accuracy, calibration):
+        with pytest.raises(UsageError, match=r"place \(1,\): a score is"):
+            ask(np.array([1.0, bad]))
+    with pytest.raises(UsageError, match=r"place \(1, 0, 1\): a score is"):
+        ensemble_disagreement(np.array([[[1.0, 2.0], [0.0, 1.0]], [[1.0, bad], [0.0, 1.0]]]))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
@@ -98,6 +101,41 @@ def test_other_paths_and_broken_requests(server: RewardServer) -> None:
             raw.sendall(f"POST /score HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode())
             answer = raw.makefile("rb").readline()
         assert answer.split()[1] in (b"411", b"413")
+
+
+def test_what_is_being_answered_is_answered_before_it_closes() -> None:
+    begun, finished = threading.Event(), threading.Event()
+    done: list[Any] = []
+
+    class Slow:
+        def score(self, prompts: Sequence[Any], completions: Sequence[Any]) -> NDArray[np.float64]:
+            begun.set()
+            time.sleep(1.0)  # longer than the server takes to notice that it is told to stop
+            finished.set()
+            return np.ones(len(prompts))
+
+    running = serve_reward(Slow())
+    asker = threading.Thread(target=lambda: done.append(ask(running, {"pairs": [{"query": "q", "response": "r"}]})))
+    asker.start()
+    begun.wait(10)
+    running.close()
+    assert finished.is_set()
+    asker.join(10)
+    assert done == [(200, {"scores": [1.0]})]
+
+
+def test_a_client_that_hangs_up_is_no_fault_of_the_servers(
+    server: RewardServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    address = urlsplit(server.url)
+    for _ in range(3):
+        raw = socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=20)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
+        raw.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        raw.close()
+    assert ask(server, {"pairs": []}) == (200, {"scores": []})
+    server.close()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_port_that_is_taken(server: RewardServer) -> None:
