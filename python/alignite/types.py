@@ -115,6 +115,8 @@ class FeedbackBatch:
         reply_of: int64 (scored,), the reply of each scored token, in the order of ``labels != IGNORE``.
         num_records: how many records there are.
         given: columns that are known before the forward pass, by their names.
+        record_weights: float32 (records,), how much each record's loss counts, where pairs and rankings say so; None
+            when all count 1.
         partner: each record's prompt with the reply of the next record of the update, where an objective's pre-pass
             looks at that (KTO).
     """
@@ -131,6 +133,7 @@ class FeedbackBatch:
     num_records: int
     weights: Tensor | None = None
     given: Mapping[str, Tensor] = field(default_factory=dict)
+    record_weights: NDArray[np.float32] | None = None
     partner: FeedbackBatch | None = None
 
     @property
@@ -194,6 +197,11 @@ class Term:
     sum: Tensor
     count: float
     weight: float = 1.0
+
+
+def divisor(count: float) -> float:
+    """What a term's sum is divided by: its count, which weights may make less than 1; 1 where there is nothing."""
+    return count if count > 0 else 1.0
 
 
 @dataclass

@@ -142,7 +142,7 @@ class PreparedSet:
 
         indices = np.asarray(windows, dtype=np.int64)
         input_ids, labels, position_ids, segments, weights = self._native.batch(indices)
-        row_ids, _, _, records, roles, scores, criteria, _ = self._native.origins(indices)
+        row_ids, _, _, records, roles, scores, criteria, counts = self._native.origins(indices)
         if (roles == ReplyRole.WHOLE).any():
             raise DataError(
                 "a record compares no replies",
@@ -168,6 +168,7 @@ class PreparedSet:
             len(first),
             None if weights is None else torch.from_numpy(weights),
             given={CRITERION: torch.from_numpy(about)} if (about >= 0).any() else {},
+            record_weights=counts[replies[first]] if (counts != 1).any() else None,
         )
 
     def origins(self, windows: Sequence[int] | NDArray[np.int64]) -> Origins:

@@ -28,7 +28,7 @@ from alignite.training import checkpoint, distributed, rng
 from alignite.training.best import Best
 from alignite.training.metrics import MetricsWriter, Totals, add_to
 from alignite.training.optim import Optimizer, learning_rate
-from alignite.types import Callback, Objective, Role, RunState, Update, UpdateSource, module_of
+from alignite.types import Callback, Objective, Role, RunState, Update, UpdateSource, divisor, module_of
 
 log = logging.getLogger("alignite")
 
@@ -215,7 +215,7 @@ class Loop:
         loss: Tensor | None = None
         for name, term in output.terms.items():
             # A term with nothing to count adds a zero that keeps the graph whole.
-            part = term.sum * (term.weight / max(counts[name], 1.0))
+            part = term.sum * (term.weight / divisor(counts[name]))
             loss = part if loss is None else loss + part
             add_to(sums, "loss", float(part.detach()))
             add_to(sums, f"term/{name}", float(part.detach()))
