@@ -117,6 +117,7 @@ class FeedbackBatch:
         given: columns that are known before the forward pass, by their names.
         record_weights: float32 (records,), how much each record's loss counts, where pairs and rankings say so; None
             when all count 1.
+        places: ``file:line`` of each record, for those that read errors; empty where it is not known.
         partner: each record's prompt with the reply of the next record of the update, where an objective's pre-pass
             looks at that (KTO).
     """
@@ -134,6 +135,7 @@ class FeedbackBatch:
     weights: Tensor | None = None
     given: Mapping[str, Tensor] = field(default_factory=dict)
     record_weights: NDArray[np.float32] | None = None
+    places: Sequence[str] = ()
     partner: FeedbackBatch | None = None
 
     @property
@@ -156,6 +158,10 @@ class FeedbackBatch:
             given={name: column.to(device) for name, column in self.given.items()},
             partner=None if self.partner is None else self.partner.to(device),
         )
+
+    def place(self, record: int) -> str:
+        """Where a record comes from, or its number in the batch."""
+        return self.places[record] if self.places else f"record {record} of the batch"
 
     def with_given(self, columns: Mapping[str, Tensor]) -> FeedbackBatch:
         """The same batch with more columns that are known."""

@@ -149,7 +149,7 @@ class FIGAObjective(WithoutState):
         if other.any():
             raise DataError(
                 "a record is not a pair of an original and its revision",
-                where=f"record {int(batch.records[other][0])} of the batch",
+                where=batch.place(int(batch.records[other][0])),
                 fix="give rows of prompt, chosen (the revision) and rejected (the original)",
             )
         tokens = batch.labels[batch.labels != IGNORE].cpu().numpy()

@@ -175,7 +175,7 @@ class RewardObjective(WithoutState):
             if bad.any():
                 raise DataError(
                     f"a margin is {given[bad][0]:g}, no degree of {self.margin}",
-                    where=f"record {int(pairs.records[bad][0])} of the batch",
+                    where=batch.place(int(pairs.records[bad][0])),
                     fix="give 0 (negligibly better), 1 (slightly), 2 (better) or 3 (significantly), or margin: column",
                 )
             given = np.asarray(scale)[np.where(known, given, 0).astype(np.int64)]
@@ -192,7 +192,7 @@ def _heads(batch: FeedbackBatch, scores: Tensor) -> Tensor:
         if (about >= count).any():
             raise DataError(
                 f"a record is about criterion {int(about.max())}, and the model has {count} heads",
-                where=f"record {int(about.argmax())} of the batch",
+                where=batch.place(int(about.argmax())),
                 fix="number the criteria from 0; criteria names one for each head",
             )
         parts = np.where(about[:, None] < 0, parts, about[:, None] == np.arange(count))
@@ -204,7 +204,7 @@ def _check_finite(scores: Tensor, batch: FeedbackBatch) -> None:
     if wrong:
         raise NumericsError(
             f"the score of a reply is {scores[wrong[0]].tolist()}",
-            where=f"reply {wrong[0]}, of record {int(batch.records[wrong[0]])} of the batch",
+            where=f"reply {wrong[0]}, of {batch.place(int(batch.records[wrong[0]]))}",
             fix="lower the learning rate, or look at the row",
         )
 
