@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alignite.types import IGNORE, NO_PARENT, FeedbackBatch, LossOutput, Objective, PrepassObjective, ReplyRole
+from alignite.types import IGNORE, NO_PARENT, FeedbackBatch, LossOutput, Objective, PrepassObjective, ReplyRole, divisor
 
 COLUMNS = ("policy.logp", "reference.logp", "policy.entropy", "policy.is_top1", "policy.mean_logit")
 NAN = float("nan")
@@ -33,6 +33,7 @@ class Record:
 
     replies: tuple[Reply, ...] = ()
     prompt: int | tuple[int, ...] = 4
+    weight: float = 1.0
 
 
 def pair(chosen: int = 3, rejected: int = 4, margin: float = NAN, p: float = NAN, prompt: int = 4) -> Record:
@@ -88,6 +89,9 @@ def make_batch(records: Sequence[Record], seed: int = 0, partner: FeedbackBatch 
         num_records=len(records),
         weights=torch.tensor(weights, dtype=torch.float32) if weighted else None,
         partner=partner,
+        record_weights=None
+        if all(record.weight == 1 for record in records)
+        else np.array([record.weight for record in records], dtype=np.float32),
     )
 
 
@@ -141,7 +145,7 @@ def summed(
     for output, batch in zip(outputs, batches, strict=True):
         assert {name: term.count for name, term in output.terms.items()} == objective.counts(batch)
         for name, term in output.terms.items():
-            loss = loss + term.sum * (term.weight / (counts[name] or 1.0))
+            loss = loss + term.sum * (term.weight / divisor(counts[name]))
         for name, (total, count) in output.metrics.items():
             old = metrics.setdefault(name, [0.0, 0.0])
             old[0], old[1] = old[0] + total, old[1] + count

@@ -117,6 +117,9 @@ class FeedbackBatch:
         reply_of: int64 (scored,), the reply of each scored token, in the order of ``labels != IGNORE``.
         num_records: how many records there are.
         given: columns that are known before the forward pass, by their names.
+        record_weights: float32 (records,), how much each record's loss counts, where pairs and rankings say so; None
+            when all count 1.
+        places: ``file:line`` of each record, for those that read errors; empty where it is not known.
         partner: each record's prompt with the reply of the next record of the update, where an objective's pre-pass
             looks at that (KTO).
     """
@@ -133,6 +136,8 @@ class FeedbackBatch:
     num_records: int
     weights: Tensor | None = None
     given: Mapping[str, Tensor] = field(default_factory=dict)
+    record_weights: NDArray[np.float32] | None = None
+    places: Sequence[str] = ()
     partner: FeedbackBatch | None = None
 
     @property
@@ -155,6 +160,10 @@ class FeedbackBatch:
             given={name: column.to(device) for name, column in self.given.items()},
             partner=None if self.partner is None else self.partner.to(device),
         )
+
+    def place(self, record: int) -> str:
+        """Where a record comes from, or its number in the batch."""
+        return self.places[record] if self.places else f"record {record} of the batch"
 
     def with_given(self, columns: Mapping[str, Tensor]) -> FeedbackBatch:
         """The same batch with more columns that are known."""
@@ -196,6 +205,11 @@ class Term:
     sum: Tensor
     count: float
     weight: float = 1.0
+
+
+def divisor(count: float) -> float:
+    """What a term's sum is divided by: its count, which weights may make less than 1; 1 where there is nothing."""
+    return count if count > 0 else 1.0
 
 
 @dataclass

@@ -27,8 +27,10 @@ def run(argv: Sequence[str]) -> int:
     )
     config.validate()
     for name, example in (("model", "--model DIR"), ("data", "--data FILE")):
-        if not getattr(config, name):
+        if not getattr(config, name) and not (name == "data" and config.prepared):
             raise UsageError(f"no {name} is given", fix=f"add {example}, or {name}: to the config file")
+    if config.prepared:
+        return _windows(config, as_json)
 
     from alignite.data.survey import preview
     from alignite.data.tokenizer import ChatTokenizer
@@ -53,6 +55,28 @@ def run(argv: Sequence[str]) -> int:
             sys.stdout.reconfigure(errors="backslashreplace")
         width, height = shutil.get_terminal_size((80, 24))
         show(seen, config, Console(highlight=False, markup=False, emoji=False, width=width, height=height))
+    return 0
+
+
+def _windows(config: PreviewConfig, as_json: bool) -> int:
+    """Show windows as they stand in a prepared folder."""
+    if config.html:
+        raise UsageError("html is given with prepared", fix="give --json, or leave html out")
+
+    from alignite.cli.preview_windows import lines
+    from alignite.data.prepared import PreparedSet
+    from alignite.data.tokenizer import ChatTokenizer
+    from alignite.data.windows import windows_of
+
+    tokenizer = ChatTokenizer.from_folder(str(config.model))
+    shown = windows_of(PreparedSet(str(config.prepared)), tokenizer, config.num_rows, config.row)
+    if as_json:
+        print(json.dumps([asdict(window) for window in shown]))
+        return 0
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    for line in lines(shown, config.criteria):
+        print(line)
     return 0
 
 

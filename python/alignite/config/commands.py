@@ -49,6 +49,9 @@ class PreviewConfig(DataOptions):
         default=None, help="model whose tokenizer and template are used: a folder, or org/name[@revision] of the hub"
     )
     data: list[str] = option(default=[], help="files of any format, folders, globs, URLs, or org/name[:[config:]split]")
+    prepared: str | None = option(
+        default=None, help="show windows of this prepared folder instead: their records, shared prompts and replies"
+    )
     num_rows: int = option(default=5, help="rows to show in full, the first that are trained on; 0 shows numbers only")
     row: list[str] = option(default=[], help="show these rows instead: numbers, counted from 0, or file:line")
     html: str | None = option(default=None, help="write everything shown as one HTML page, rows in full length")

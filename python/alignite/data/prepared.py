@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +54,11 @@ class Origins:
 
     def places(self) -> list[str]:
         """``file:line`` of each segment."""
-        pairs = zip(self.sources.tolist(), self.lines.tolist(), strict=True)
-        return [f"{self.names[source]}:{line}" for source, line in pairs]
+        return [self.place(segment) for segment in range(len(self.row_ids))]
+
+    def place(self, segment: int) -> str:
+        """``file:line`` of one."""
+        return f"{self.names[self.sources[segment]]}:{self.lines[segment]}"
 
 
 class PreparedSet:
@@ -142,11 +146,12 @@ class PreparedSet:
 
         indices = np.asarray(windows, dtype=np.int64)
         input_ids, labels, position_ids, segments, weights = self._native.batch(indices)
-        row_ids, _, _, records, roles, scores, criteria, _ = self._native.origins(indices)
+        origins = self.origins(indices)
+        records, roles, criteria, counts = origins.records, origins.roles, origins.criteria, origins.record_weights
         if (roles == ReplyRole.WHOLE).any():
             raise DataError(
                 "a record compares no replies",
-                where=f"row {int(row_ids[roles == ReplyRole.WHOLE][0])} of {self.folder}",
+                where=f"{origins.place(int(np.argmax(roles == ReplyRole.WHOLE)))} in {self.folder}",
                 fix="give pairs, rankings, labelled replies or rated steps",
             )
         replies = np.flatnonzero(roles != ReplyRole.PROMPT)
@@ -163,17 +168,24 @@ class PreparedSet:
             replies,
             numbers.astype(np.int64),
             roles[replies],
-            scores[replies],
+            origins.scores[replies],
             torch.from_numpy(reply_of),
             len(first),
             None if weights is None else torch.from_numpy(weights),
             given={CRITERION: torch.from_numpy(about)} if (about >= 0).any() else {},
+            record_weights=counts[replies[first]] if (counts != 1).any() else None,
+            places=[origins.place(segment) for segment in replies[first].tolist()],
         )
 
     def origins(self, windows: Sequence[int] | NDArray[np.int64]) -> Origins:
         """Where the segments of these windows come from, and what they are."""
         columns = self._native.origins(np.asarray(windows, dtype=np.int64))
-        return Origins(*columns, tuple(self.report["sources"]))
+        return Origins(*columns, self._names)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        """The files, which batch after batch is told of."""
+        return tuple(self.report["sources"])
 
     def export(self, output: str | Path, to: str = "parquet") -> list[Path]:
         """Write the set for other stacks and return the files.

@@ -11,7 +11,7 @@ from torch import nn
 
 from alignite.data.prepared import split_windows
 from alignite.models.columns import compute_columns, prepass
-from alignite.types import PrepassObjective, module_of
+from alignite.types import PrepassObjective, divisor, module_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +57,6 @@ def evaluate_loss(
             for name, (total, count) in output.metrics.items():
                 before = metrics.get(name, (0.0, 0.0))
                 metrics[name] = (before[0] + total, before[1] + count)
-    loss = sum(weight * total / max(count, 1.0) for total, count, weight in sums.values())
+    loss = sum(weight * total / divisor(count) for total, count, weight in sums.values())
     found = {name: total / max(count, 1.0) for name, (total, count) in metrics.items()}
     return {f"{prefix}loss": loss} | {f"{prefix}{name}": value for name, value in found.items()}

@@ -11,7 +11,7 @@ import numpy as np
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError, DataError
 from alignite.objectives.odd_rows import P_UNREAD
-from alignite.objectives.pieces import WithoutState, as_tensor, preference_pairs
+from alignite.objectives.pieces import WithoutState, as_tensor, preference_pairs, record_weights
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, ReplyRole, Term
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ class FIGAObjective(WithoutState):
         ]
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
-        """Tokens whose weight is not 0, from the pre-pass."""
-        return {"figa": float((batch.given[WEIGHTS] != 0).sum())}
+        """Tokens whose weight is not 0, from the pre-pass; each by its record's weight."""
+        return {"figa": float(_of_records(batch)[(batch.given[WEIGHTS] != 0).cpu().numpy()].sum())}
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
         """One term, ``figa``; metrics ``positive_tokens`` and ``negative_tokens``, the shares of scored tokens with
@@ -142,6 +142,7 @@ class FIGAObjective(WithoutState):
             "negative_tokens": (float((weights < 0).sum()), scored),
             "entropy": (float(columns["policy.entropy"].sum()), scored),
         }
+        weights = weights * as_tensor(_of_records(batch), logp)
         return LossOutput({"figa": Term(-(weights * logp).sum(), self.counts(batch)["figa"])}, metrics)
 
     def _weights(self, logp: Tensor, batch: FeedbackBatch) -> Tensor:
@@ -149,7 +150,7 @@ class FIGAObjective(WithoutState):
         if other.any():
             raise DataError(
                 "a record is not a pair of an original and its revision",
-                where=f"record {int(batch.records[other][0])} of the batch",
+                where=batch.place(int(batch.records[other][0])),
                 fix="give rows of prompt, chosen (the revision) and rejected (the original)",
             )
         tokens = batch.labels[batch.labels != IGNORE].cpu().numpy()
@@ -165,3 +166,8 @@ class FIGAObjective(WithoutState):
             gone = original[removed]
             weights[gone[known[gone]]] = self.negative_weight
         return as_tensor(weights, logp)
+
+
+def _of_records(batch: FeedbackBatch) -> NDArray[np.float64]:
+    """The weight of each scored token's record, (scored,)."""
+    return np.asarray(record_weights(batch)[batch.records[batch.reply_of.cpu().numpy()]])

@@ -10,7 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_finite
 from alignite.errors import ConfigError
-from alignite.types import IGNORE, FeedbackBatch, ReplyRole
+from alignite.types import IGNORE, FeedbackBatch, ReplyRole, divisor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,16 +123,27 @@ def preference_pairs(batch: FeedbackBatch) -> Pairs:
     return Pairs(first, second, batch.records[first])
 
 
-def pair_shares(pairs: Pairs) -> NDArray[np.float64]:
-    """What each pair counts, float64 (pairs,): the pairs of a record sum to 1."""
+def record_weights(batch: FeedbackBatch) -> NDArray[np.float64]:
+    """How much each record counts, float64 (records,)."""
+    known = batch.record_weights
+    return np.ones(batch.num_records) if known is None else known.astype(np.float64)
+
+
+def record_count(batch: FeedbackBatch) -> float:
+    """Records by their weights: what losses over all records are divided by."""
+    return float(record_weights(batch).sum())
+
+
+def pair_shares(pairs: Pairs, batch: FeedbackBatch) -> NDArray[np.float64]:
+    """What each pair counts, float64 (pairs,): the pairs of a record sum to its weight."""
     _, index, count = np.unique(pairs.records, return_inverse=True, return_counts=True)
-    shares: NDArray[np.float64] = 1.0 / count[index]
+    shares: NDArray[np.float64] = record_weights(batch)[pairs.records] / count[index]
     return shares
 
 
 def pair_count(batch: FeedbackBatch) -> float:
-    """Records with a pair: what losses over pairs are divided by."""
-    return float(len(np.unique(preference_pairs(batch).records)))
+    """Records with a pair, by their weights: what losses over pairs are divided by."""
+    return float(record_weights(batch)[np.unique(preference_pairs(batch).records)].sum())
 
 
 def gaps(values: Tensor, pairs: Pairs) -> Tensor:
@@ -145,7 +156,7 @@ class ReplyPairs:
     """What losses over pairs start from.
 
     Args:
-        pairs: of the batch. ``shares``: (pairs,), what each counts; a record's sum to 1.
+        pairs: of the batch. ``shares``: (pairs,), what each counts; a record's sum to its weight.
         sums: the log-probability of each reply, (replies,), with a graph. ``means``: the same a scored token.
     """
 
@@ -159,7 +170,7 @@ class ReplyPairs:
         """From ``policy.logp``, (scored,)."""
         pairs = preference_pairs(batch)
         sums = reply_sums(logp, batch)
-        return cls(pairs, as_tensor(pair_shares(pairs), sums), sums, sums / positive_lengths(batch, sums))
+        return cls(pairs, as_tensor(pair_shares(pairs, batch), sums), sums, sums / positive_lengths(batch, sums))
 
     def difference(self, values: Tensor) -> Tensor:
         """Of (replies,) values, the chosen reply's less the rejected one's, (pairs,)."""
@@ -206,7 +217,7 @@ def sequence_loss(objective: Objective, columns: Mapping[str, Tensor], batch: An
     :func:`alignite.models.columns.prepass` gives.
     """
     terms = objective.loss(columns, batch).terms
-    parts = [term.sum * (term.weight / (term.count or 1.0)) for term in terms.values()]
+    parts = [term.sum * (term.weight / divisor(term.count)) for term in terms.values()]
     total = parts[0]
     for part in parts[1:]:
         total = total + part

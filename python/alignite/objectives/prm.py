@@ -84,7 +84,7 @@ class ProcessRewardObjective(WithoutState):
             reply = int(batch.reply_of[wrong[0]])
             raise NumericsError(
                 f"the logits of a step are {logits[wrong[0]].tolist()}",
-                where=f"record {int(batch.records[reply])} of the batch",
+                where=batch.place(int(batch.records[reply])),
                 fix="lower the learning rate, or look at the row",
             )
         targets = self.targets(batch)

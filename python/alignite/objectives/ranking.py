@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alignite.objectives.pieces import preference_pairs
+from alignite.objectives.pieces import preference_pairs, record_weights
 from alignite.types import FeedbackBatch, ReplyRole
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def ratings(batch: FeedbackBatch) -> NDArray[np.float64]:
 
 
 def best_shares(batch: FeedbackBatch) -> NDArray[np.float64]:
-    """(replies,): 1 for the best reply of a record, 0 for others; replies that tie share the 1.
+    """(replies,): the record's weight, 1 by default, for its best reply, 0 for others; replies that tie share it.
 
     Sharing keeps a loss the same in whichever order the replies stand. Without any score all replies tie.
     """
@@ -39,7 +39,7 @@ def best_shares(batch: FeedbackBatch) -> NDArray[np.float64]:
     np.maximum.at(top, batch.records, worth)
     best = worth == top[batch.records]
     ties = np.bincount(batch.records, best, batch.num_records)
-    return np.asarray(best / ties[batch.records])
+    return np.asarray(best * (record_weights(batch) / ties)[batch.records])
 
 
 def paired_best(batch: FeedbackBatch) -> NDArray[np.float64]:

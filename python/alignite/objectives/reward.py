@@ -10,7 +10,15 @@ import numpy as np
 from alignite.config.options import check_bound, check_share
 from alignite.errors import DataError, NumericsError, UsageError
 from alignite.objectives.odd_rows import ALL_TIE, ONE_REPLY, PAIRS_ONLY
-from alignite.objectives.pieces import Pairs, WithoutState, as_tensor, pair_count, pair_shares, preference_pairs
+from alignite.objectives.pieces import (
+    Pairs,
+    WithoutState,
+    as_tensor,
+    pair_count,
+    pair_shares,
+    preference_pairs,
+    record_weights,
+)
 from alignite.types import CRITERION, IGNORE, FeedbackBatch, LossOutput, ReplyRole, Term
 
 if TYPE_CHECKING:
@@ -105,7 +113,7 @@ class RewardObjective(WithoutState):
         return frozenset({"policy.score"} | ({"policy.logp"} if self.lm_coefficient else set()))
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
-        """Records with a strict pair; for ``lm`` the best replies' tokens by their weights."""
+        """Records with a strict pair by their weights; for ``lm`` the best replies' tokens, by both weights."""
         records = pair_count(batch)
         counts = {"reward": records}
         if self.center:
@@ -133,7 +141,7 @@ class RewardObjective(WithoutState):
             torch.from_numpy(values).to(scores)[:, None] for values in (said, self._margins(batch, pairs))
         )
         # Of each pair and each head.
-        shares = as_tensor(pair_shares(pairs), scores)[:, None] * heads[as_tensor(pairs.records, scores)]
+        shares = as_tensor(pair_shares(pairs, batch), scores)[:, None] * heads[as_tensor(pairs.records, scores)]
         first, second = scores[better], scores[worse]
         target = probability * (1 - 2 * self.label_smoothing) + self.label_smoothing
         z = first - second - margins
@@ -166,7 +174,7 @@ class RewardObjective(WithoutState):
             if bad.any():
                 raise DataError(
                     f"a margin is {given[bad][0]:g}, no degree of {self.margin}",
-                    where=f"record {int(pairs.records[bad][0])} of the batch",
+                    where=batch.place(int(pairs.records[bad][0])),
                     fix="give 0 (negligibly better), 1 (slightly), 2 (better) or 3 (significantly), or margin: column",
                 )
             given = np.asarray(scale)[np.where(known, given, 0).astype(np.int64)]
@@ -183,7 +191,7 @@ def _heads(batch: FeedbackBatch, scores: Tensor) -> Tensor:
         if (about >= count).any():
             raise DataError(
                 f"a record is about criterion {int(about.max())}, and the model has {count} heads",
-                where=f"record {int(about.argmax())} of the batch",
+                where=batch.place(int(about.argmax())),
                 fix="number the criteria from 0; criteria names one for each head",
             )
         parts = np.where(about[:, None] < 0, parts, about[:, None] == np.arange(count))
@@ -195,7 +203,7 @@ def _check_finite(scores: Tensor, batch: FeedbackBatch) -> None:
     if wrong:
         raise NumericsError(
             f"the score of a reply is {scores[wrong[0]].tolist()}",
-            where=f"reply {wrong[0]}, of record {int(batch.records[wrong[0]])} of the batch",
+            where=f"reply {wrong[0]}, of {batch.place(int(batch.records[wrong[0]]))}",
             fix="lower the learning rate, or look at the row",
         )
 
@@ -213,19 +221,21 @@ def _plackett_luce(scores: Tensor, heads: Tensor, batch: FeedbackBatch) -> Tenso
     choices = torch.from_numpy((worse | np.eye(len(ranked), dtype=bool))[wins]).to(scores.device)
     among = scores[torch.from_numpy(ranked).to(scores.device)]
     total = among[None].masked_fill(~choices[:, :, None], -torch.inf).logsumexp(1)
-    of = heads[as_tensor(batch.records[ranked][wins], scores)]
+    records = batch.records[ranked][wins]
+    of = heads[as_tensor(records, scores)] * as_tensor(record_weights(batch)[records], scores)[:, None]
     return ((total - among[torch.from_numpy(wins).to(scores.device)]) * of).sum()
 
 
 def _best_weights(batch: FeedbackBatch) -> Tensor:
-    """Of each scored token its weight where its reply is the best of its record, else 0; float32 (scored,)."""
+    """Of each scored token its weight times its record's where its reply is the best, else 0; float32 (scored,)."""
     import torch
 
     best = batch.roles == ReplyRole.CHOSEN
     for record in np.unique(batch.records[batch.roles == ReplyRole.REPLY]).tolist():
         members = np.flatnonzero(batch.records == record)
         best[members] = batch.scores[members] == batch.scores[members].max()
-    chosen = torch.from_numpy(best).to(batch.reply_of.device)[batch.reply_of].float()
+    worth = best * record_weights(batch)[batch.records]
+    chosen = torch.from_numpy(worth).to(batch.reply_of.device)[batch.reply_of].float()
     return chosen if batch.weights is None else chosen * batch.weights[batch.labels != IGNORE]
 
 

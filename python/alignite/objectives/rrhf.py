@@ -19,6 +19,8 @@ from alignite.objectives.pieces import (
     pair_metrics,
     positive_lengths,
     preference_pairs,
+    record_count,
+    record_weights,
     reply_sums,
 )
 from alignite.objectives.ranking import POLICY, best_shares
@@ -80,8 +82,9 @@ class RRHFObjective(WithoutState):
         return POLICY
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
-        """Prompts, for both terms; those without a pair count."""
-        return {"rank": float(batch.num_records), "sft": float(batch.num_records)}
+        """Prompts by their weights, for both terms; those without a pair count."""
+        prompts = record_count(batch)
+        return {"rank": prompts, "sft": prompts}
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
         """Terms ``rank`` and ``sft``; metrics as in :func:`alignite.objectives.pieces.pair_metrics`."""
@@ -91,8 +94,9 @@ class RRHFObjective(WithoutState):
         pairs = preference_pairs(batch)
         best = sums / lengths if self.mode == "reference" or self.sft == "mean" else sums
         counts = self.counts(batch)
+        weights = as_tensor(record_weights(batch)[pairs.records], sums)
         terms = {
-            "rank": Term((-gaps(scores, pairs)).relu().sum(), counts["rank"], self.rrhf_weight),
+            "rank": Term(((-gaps(scores, pairs)).relu() * weights).sum(), counts["rank"], self.rrhf_weight),
             "sft": Term(-(best * as_tensor(best_shares(batch), sums)).sum(), counts["sft"]),
         }
         return LossOutput(terms, pair_metrics(scores, pairs, columns, batch))

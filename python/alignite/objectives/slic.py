@@ -17,8 +17,12 @@ from alignite.objectives.pieces import (
     as_tensor,
     check_choice,
     gaps,
+    pair_count,
     pair_metrics,
+    pair_shares,
     preference_pairs,
+    record_count,
+    record_weights,
     reply_sums,
 )
 from alignite.objectives.ranking import POLICY, REFERENCE, best_shares, ratings
@@ -84,9 +88,8 @@ class SLiCObjective(WithoutState):
         return POLICY | {"ce": frozenset(), "kl": frozenset({"policy.forward_kl"}), "k3": REFERENCE}[self.reg]
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
-        """Prompts that have a pair for ``calibration``, all prompts for the regulariser, named as ``reg``."""
-        paired = float(len(np.unique(preference_pairs(batch).records)))
-        return {"calibration": paired, self.reg: float(batch.num_records)}
+        """Prompts that have a pair for ``calibration``, all for the regulariser, named as ``reg``; by weight."""
+        return {"calibration": pair_count(batch), self.reg: record_count(batch)}
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
         """Terms ``calibration`` and ``ce``, ``kl`` or ``k3``; metrics as in
@@ -110,26 +113,24 @@ class SLiCObjective(WithoutState):
         return LossOutput(terms, pair_metrics(sums, pairs, columns, batch))
 
     def _hinge(self, sums: Tensor, pairs: Pairs, batch: FeedbackBatch) -> Tensor:
-        margins, shares = np.full(len(pairs), self.delta), np.ones(len(pairs))
+        margins, shares = np.full(len(pairs), self.delta), pair_shares(pairs, batch)
         if self.kind == "margin":
             worth = ratings(batch)
             margins = margins * (worth[pairs.chosen] - worth[pairs.rejected])
         if self.kind == "list":
             places = _places(batch)
             margins = margins * (places[pairs.chosen] - places[pairs.rejected])
-        else:
-            _, record, sizes = np.unique(pairs.records, return_inverse=True, return_counts=True)
-            shares = 1.0 / sizes[record]
+            shares = record_weights(batch)[pairs.records]
         hinge = (as_tensor(margins, sums) - gaps(sums, pairs)).relu()
         return (hinge * as_tensor(shares, sums)).sum()
 
     def _expected(self, sums: Tensor, pairs: Pairs, batch: FeedbackBatch) -> Tensor:
-        worth = ratings(batch)
+        worth, weights = ratings(batch), record_weights(batch)
         total = sums.sum() * 0.0  # a zero with a graph, where no record has a pair
         for record in np.unique(pairs.records).tolist():
             members = np.flatnonzero((batch.records == record) & ~np.isnan(worth))
             share = sums[as_tensor(members, sums)].softmax(0)
-            total = total - (share * as_tensor(worth[members], sums)).sum()
+            total = total - float(weights[record]) * (share * as_tensor(worth[members], sums)).sum()
         return total
 
 

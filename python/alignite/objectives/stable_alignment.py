@@ -16,6 +16,7 @@ from alignite.objectives.pieces import (
     pair_metrics,
     positive_lengths,
     preference_pairs,
+    record_count,
     reply_sums,
 )
 from alignite.objectives.ranking import POLICY, best_shares, ratings
@@ -69,8 +70,9 @@ class StableAlignmentObjective(WithoutState):
         return POLICY
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
-        """Prompts, for both terms."""
-        return {"best": float(batch.num_records), "contrast": float(batch.num_records)}
+        """Prompts by their weights, for both terms."""
+        prompts = record_count(batch)
+        return {"best": prompts, "contrast": prompts}
 
     def loss(self, columns: Mapping[str, Tensor], batch: FeedbackBatch) -> LossOutput:
         """Terms ``best`` and ``contrast``; metrics as in :func:`alignite.objectives.pieces.pair_metrics`, of

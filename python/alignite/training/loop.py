@@ -28,7 +28,8 @@ from alignite.training import checkpoint, distributed, rng
 from alignite.training.best import Best
 from alignite.training.metrics import MetricsWriter, Totals, add_to
 from alignite.training.optim import Optimizer, learning_rate
-from alignite.types import Callback, Objective, Role, RunState, Update, UpdateSource, module_of
+from alignite.training.suspects import named, suspects
+from alignite.types import Callback, Objective, Role, RunState, Update, UpdateSource, divisor, module_of
 
 log = logging.getLogger("alignite")
 
@@ -200,32 +201,38 @@ class Loop:
                 counts[name] = counts.get(name, 0.0) + count
         counts = distributed.sum_floats(counts)
         sums: dict[str, float] = {}
+        rows: list[str] = []
         for batch in batches:
-            self._micro_batch(batch, counts, sums)
+            rows += self._micro_batch(batch, counts, sums)
         distributed.sum_gradients(self.optimizer.parameters.values())
         sums = distributed.sum_floats(sums)
         norm = self.optimizer.gradient_norm()
-        self._check(sums, norm)
+        self._check(sums, norm, batches, rows)
         self.optimizer.step(rate, norm)
         totals.add(sums, float(norm), sum(batch.num_tokens for batch in update.batches), time.perf_counter() - start)
 
-    def _micro_batch(self, batch: Any, counts: Mapping[str, float], sums: dict[str, float]) -> None:
+    def _micro_batch(self, batch: Any, counts: Mapping[str, float], sums: dict[str, float]) -> list[str]:
+        """Add to the gradients and sums; gives the rows that a loss which is not finite comes from."""
         columns = compute_columns(self.models, batch, self.objective.columns, chunk_size=self.config.logits_chunk_size)
         output = self.objective.loss(columns, batch)
         loss: Tensor | None = None
+        is_finite = True
         for name, term in output.terms.items():
             # A term with nothing to count adds a zero that keeps the graph whole.
-            part = term.sum * (term.weight / (counts[name] or 1.0))  # a count of weights may be below 1
+            part = term.sum * (term.weight / divisor(counts[name]))
             loss = part if loss is None else loss + part
-            add_to(sums, "loss", float(part.detach()))
-            add_to(sums, f"term/{name}", float(part.detach()))
+            value = float(part.detach())
+            is_finite = is_finite and _finite(value)
+            add_to(sums, "loss", value)
+            add_to(sums, f"term/{name}", value)
         if loss is not None and loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         for name, (total, count) in output.metrics.items():
             add_to(sums, f"sum/{name}", total)
             add_to(sums, f"count/{name}", count)
+        return [] if is_finite else suspects(batch, columns)
 
-    def _check(self, sums: Mapping[str, float], norm: Tensor) -> None:
+    def _check(self, sums: Mapping[str, float], norm: Tensor, batches: Sequence[Any], rows: Sequence[str]) -> None:
         terms = [
             name.removeprefix("term/")
             for name, value in sums.items()
@@ -236,10 +243,13 @@ class Loop:
         bad = self.optimizer.bad_gradients()
         self.optimizer.zero_grad()
         shown = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+        rows = rows or [place for batch in batches for place in getattr(batch, "places", ())]
+        why = [f"gradients that are not finite: {shown}"] if bad else []
+        why += [f"rows: {named(rows)}"] if rows else []
         raise NumericsError(
             f"the {'loss' if terms else 'gradient'} of update {self.step + 1} is not finite; it was not applied",
             where=", ".join(terms) or shown,
-            why=f"gradients that are not finite: {shown}" if bad else None,
+            why="; ".join(why) or None,
             fix="lower learning_rate, use dtype float32, or look at the rows of this update; "
             "the last checkpoint is as it was",
         )

@@ -180,3 +180,27 @@ def test_long_rows_are_split_when_asked(tokenizer: ChatTokenizer, tmp_path: Path
         torn = 1 if packing == "bfd_split" else 2
         assert prepared.report["truncated"]["split into pieces"]["count"] == torn
     assert np.array_equal(ids, expected)  # wrapped keeps the order
+
+
+@pytest.mark.parametrize("row", [
+    {"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "completions": ["a", "b"], "scores": [1, 0]}
+])  # fmt: skip
+def test_a_records_weight_comes_with_its_batch(row: Row, tokenizer: ChatTokenizer, tmp_path: Path) -> None:
+    rows = [row | {"weight": weight} for weight in (0.5, "2", 1, None, 0, -1, "much", 1e300)] + [row]
+    prepared = made(rows, tokenizer, tmp_path / "set")
+    batch = prepared.feedback_batch(np.arange(5))
+    assert batch.record_weights is not None
+    assert batch.record_weights.tolist() == [0.5, 2, 1, 1, 1]
+    assert batch.to("cpu").record_weights is batch.record_weights
+    assert {reason: entry["examples"] for reason, entry in prepared.report["dropped"].items()} == {
+        "a weight of 0": ["row:5"],
+        'column "weight" is below 0': ["row:6"],
+        'weight is "much", not a number': ["row:7"],
+        "a number that float32 cannot hold": ["row:8"],
+    }
+    assert prepared.feedback_batch([2, 3, 4]).record_weights is None
+    packed = made(rows[:4], tokenizer, tmp_path / "packed", packing="bfd", max_length=400)
+    order = packed.origins([0]).row_ids[packed.feedback_batch([0]).replies][::2].tolist()
+    weights = packed.feedback_batch([0]).record_weights
+    assert weights is not None
+    assert weights.tolist() == [[0.5, 2, 1, 1][row] for row in order]

@@ -84,7 +84,7 @@ def test_names_and_heads_must_go_together() -> None:
 
 def test_each_head_learns_from_the_records_about_it(tiny_model_folder: Path, tmp_path: Path) -> None:
     # The two criteria want opposite things of the same replies, so that one head for both would learn nothing.
-    rows = []
+    rows: list[dict[str, Any]] = []
     for n in range(8):
         long, short = f"{n} is a long answer", f"{n}"
         rows.append({"prompt": f"Say {n}.", "chosen": long, "rejected": short, "criterion": "helpful"})
