@@ -58,5 +58,5 @@ def evaluate_loss(
                 before = metrics.get(name, (0.0, 0.0))
                 metrics[name] = (before[0] + total, before[1] + count)
     loss = sum(weight * total / divisor(count) for total, count, weight in sums.values())
-    found = {name: total / max(count, 1.0) for name, (total, count) in metrics.items()}
+    found = {name: total / divisor(count) for name, (total, count) in metrics.items()}
     return {f"{prefix}loss": loss} | {f"{prefix}{name}": value for name, value in found.items()}

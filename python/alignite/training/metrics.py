@@ -16,6 +16,7 @@ from typing import Any
 
 from alignite.files import cannot_write
 from alignite.training import distributed
+from alignite.types import divisor
 
 _SHOWN = ("loss", "eval_loss", "mean_token_accuracy", "grad_norm", "learning_rate", "tokens_per_second")
 
@@ -110,7 +111,7 @@ class Totals:
         for key, total in self.sums.items():
             kind, _, name = key.partition("/")
             if kind == "sum":
-                found[name] = total / (self.sums[f"count/{name}"] or 1.0)
+                found[name] = total / divisor(self.sums[f"count/{name}"])
         found["tokens_per_second"] = self.tokens * distributed.world() / max(self.seconds, 1e-9)
         return found
 
