@@ -79,6 +79,7 @@ def describe(report: dict[str, Any]) -> list[str]:
     for reason, entry in counts.items():
         lines.append(_counted("row", reason, entry))
     # Parts of rows that are used otherwise: solutions that branch have several records.
+    lines += [_counted("row", f"makes none: {reason}", entry) for reason, entry in report.get("unmade", {}).items()]
     lines += [_counted("record", reason, entry) for reason, entry in report.get("dropped_records", {}).items()]
     return lines
 

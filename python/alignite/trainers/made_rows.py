@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignite.data.convert import convert
 from alignite.errors import AligniteError, DataError, UsageError
-from alignite.files import cannot_write
+from alignite.files import cannot_write, write_file
 
 if TYPE_CHECKING:
     from alignite.config import PreferenceConfig
@@ -32,6 +32,11 @@ class _Lines:
             yield from map(json.loads, file)
 
 
+def made_file(prepared: Path) -> Path:
+    """Where the rows stand that a prepared set's objective made, if it made any."""
+    return prepared.with_name(f"{prepared.name}-rows.jsonl")
+
+
 def make_rows(data: Any, maker: RowMaker, config: PreferenceConfig, output: Path) -> tuple[Path, PreferenceConfig]:
     """Write what an objective makes of data, a row at a time, and give the options that the new rows are read with.
 
@@ -39,7 +44,8 @@ def make_rows(data: Any, maker: RowMaker, config: PreferenceConfig, output: Path
         data: what :func:`alignite.data.prepare.prepare` takes.
         output: a JSONL file, replaced when it is there.
 
-    Rows that cannot be used are counted and logged by their reason, or, with ``on_bad_row: error``, raised.
+    Rows that cannot be used are counted by their reason in a file beside the output, which :func:`unmade` reads; with
+    ``on_bad_row: error`` they are raised.
 
     Raises:
         UsageError: the data have another format than the objective makes rows of. DataError: a row cannot be read, or
@@ -87,11 +93,24 @@ def make_rows(data: Any, maker: RowMaker, config: PreferenceConfig, output: Path
     finally:
         source.unlink(missing_ok=True)
         unfinished.unlink(missing_ok=True)
-    for reason, rows in done.bad.items():
-        log.warning("%d rows make none: %s (first: %s)", rows.count, reason, rows.examples[0])
-    for reason, count in bad.items():
-        log.warning("%d rows make none: %s", count, reason)
+    lost: dict[str, Any] = {
+        reason: {"count": rows.count, "examples": list(rows.examples)} for reason, rows in done.bad.items()
+    }
+    lost |= {reason: {"count": count, "examples": [f"{count} of {done.rows} rows"]} for reason, count in bad.items()}
+    write_file(_report(output), json.dumps(lost, ensure_ascii=False, indent=1))
     if not written:
-        raise DataError("no row is left to make others of", where=str(output), fix="see the warnings above")
+        why = "; ".join(f"{entry['count']} rows: {reason}" for reason, entry in lost.items())
+        raise DataError("no row is left to make others of", where=str(output), why=why or None, fix="give other rows")
     log.info("%d rows made of %d", written, done.rows)
     return output, replace(config, format=None, columns=[], prompt_column=None, completion_column=None)
+
+
+def unmade(output: Path) -> dict[str, dict[str, Any]]:
+    """By reason, how many rows made none, and the first of them; nothing where no rows were made."""
+    report = _report(output)
+    found: dict[str, dict[str, Any]] = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    return found
+
+
+def _report(output: Path) -> Path:
+    return output.with_suffix(".json")

@@ -25,7 +25,7 @@ from alignite.models.memory import count_parameters, empty_model
 from alignite.objectives.odd_rows import NOTHING
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
-from alignite.trainers.made_rows import make_rows
+from alignite.trainers.made_rows import made_file, make_rows, unmade
 from alignite.trainers.reference import ReferenceLogProbs, adapter_off, freeze, frozen_copy, mix_into
 from alignite.training import distributed
 from alignite.training.loop import Loop
@@ -80,7 +80,7 @@ class PreferenceTrainer(Trainer):
             if isinstance(objective, RowMaker):
                 taken = (objective.makes,)
                 if objective.takes:
-                    data, options = make_rows(data, objective, config, folder.with_name(f"{folder.name}-rows.jsonl"))
+                    data, options = make_rows(data, objective, config, made_file(folder))
             return prepare(data, tokenizer, options, folder, kinds=taken, expected=expected)  # type: ignore[arg-type]
 
         super().__init__(
@@ -201,7 +201,9 @@ class PreferenceTrainer(Trainer):
                 fix="give rows of which one reply is better than another, or steps that are right or wrong",
             )
         said = {reason: f"{reason}: {meant[reason]}" if reason in meant else reason for reason in report["noticed"]}
-        return report | {"noticed": {said[reason]: entry for reason, entry in report["noticed"].items()}}
+        noticed = {said[reason]: entry for reason, entry in report["noticed"].items()}
+        makes = isinstance(self.objective, RowMaker) and self.objective.takes
+        return report | {"noticed": noticed, "unmade": unmade(made_file(train.folder)) if makes else {}}
 
     def roles(self, model: nn.Module, data: PreparedSet) -> dict[str, nn.Module | Role]:
         if self._precomputes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from alignite.config.preference import METHOD_CONFIGS
 from alignite.errors import DataError, UsageError
 from alignite.objectives.coh import CoHObjective
 from alignite.objectives.registry import make_objective
-from alignite.trainers.made_rows import make_rows
+from alignite.trainers.made_rows import make_rows, unmade
 
 RANKED = [{"prompt": f"q{n}", "completions": [f"a{n}", f"b{n}", "c"], "scores": [1.0, 0.5, n]} for n in range(4)]
 TIED = {"prompt": "q", "completions": ["a", "b"], "scores": [1.0, 1.0]}
@@ -46,12 +45,13 @@ def test_rows_of_files_of_any_format(tmp_path: Path) -> None:
     assert len(made("coh", renamed, tmp_path, format="ranked", prompt_column="question")) == 4
 
 
-def test_rows_that_make_none_are_counted_or_raised(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_that_make_none_are_counted_or_raised(tmp_path: Path) -> None:
     unasked = {**RANKED[0], "prompt": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
-    with caplog.at_level(logging.WARNING, "alignite"):
-        assert len(made("coh", [TIED, unasked, *RANKED], tmp_path)) == 16
-    assert "no two replies have different scores (first: row:1)" in caplog.text
-    assert "1 rows make none: a prompt does not end with a user message" in caplog.text
+    assert len(made("coh", [TIED, unasked, *RANKED], tmp_path)) == 16
+    lost = unmade(tmp_path / "out.jsonl")
+    assert {reason: entry["count"] for reason, entry in lost.items()} == dict.fromkeys(lost, 1)
+    assert [entry["examples"] for entry in lost.values()] == [["row:1"], ["1 of 6 rows"]]
+    assert "a prompt does not end with a user message" in lost
     for row in (TIED, unasked):
         with pytest.raises(DataError):
             made("coh", [row, *RANKED], tmp_path, on_bad_row="error")
@@ -70,12 +70,17 @@ def test_the_command_line_trains_on_what_is_made_and_goes_on(
     tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, run = tmp_path / "ranked.jsonl", tmp_path / "run"
-    data.write_text("".join(json.dumps(row) + "\n" for row in RANKED))
+    data.write_text("".join(json.dumps(row) + "\n" for row in [*RANKED, TIED]))
     words = ["preference", "--objective", "coh", "--model", str(tiny_model_folder), "--data", str(data)]
     words += ["--eval_data", str(data), "--output_dir", str(run), "--use_peft", "--num_samples", "0", "--json"]
     words += ["--good", "Good:", "--forms", "pn", "np"]
     assert main([*words, "--max_steps", "2", "--save_steps", "1"]) == 0
-    assert json.loads(capsys.readouterr().out)["data"]["used"] == 8
+    shown = capsys.readouterr()
+    report = json.loads(shown.out)["data"]
+    assert report["used"] == 8
+    assert [entry["count"] for entry in report["unmade"].values()] == [1]
+    assert f"1 row: makes none: {next(iter(report['unmade']))} (first: {data}:5)" in shown.err
+    assert json.loads((run / "data.json").read_text())["train"]["unmade"] == report["unmade"]
     assert len(written(run / "prepared-rows.jsonl")) == len(written(run / "prepared-eval-rows.jsonl")) == 8
     assert main([*words, "--max_steps", "3"]) == 0
     assert json.loads(capsys.readouterr().out)["step"] == 3
