@@ -193,6 +193,19 @@ def test_a_tokenizer_beside_the_adapter_is_the_adapters(base: str, reward_run: P
     assert RewardModel.from_folder(tmp_path / "moved").tokenizer.folder == tmp_path / "moved"
 
 
+def test_the_base_is_the_one_that_the_adapter_names(
+    base: str, reward_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["merge", "--adapter", str(reward_run), "--output_dir", str(tmp_path / "merged")]) == 0
+    wanted = RewardModel.from_folder(reward_run).score(PROMPTS, REPLIES)
+    assert RewardModel.from_folder(tmp_path / "merged").score(PROMPTS, REPLIES) == pytest.approx(wanted, abs=1e-5)
+    model = load_reward_model(base)
+    apply_adapter(model, LoraConfig(r=2).for_scores())
+    save_adapter(model, tmp_path / "nameless")
+    assert main(["merge", "--adapter", str(tmp_path / "nameless"), "--output_dir", str(tmp_path / "other")]) == 2
+    assert "add --model" in capsys.readouterr().err
+
+
 def test_their_cards_say_how_they_are_used(
     base: str, reward_run: Path, prm_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

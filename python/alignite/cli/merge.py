@@ -15,14 +15,15 @@ def run(argv: Sequence[str]) -> int:
     """Write a transformers folder whose weights hold the adapter's update."""
     config, as_json = parse(MergeConfig, "alignite merge", "Add an adapter into its base model's weights.", argv)
     config.validate()
-    for name in ("model", "adapter", "output_dir"):
+    for name in ("adapter", "output_dir"):
         if not getattr(config, name):
             raise UsageError(f"no {name} is given", fix=f"add --{name} DIR")
     target = Path(config.output_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ResourceError("output_dir is not empty", where=str(target), fix="choose a new folder")
-    model_folder = check_model_folder(config.model)
     adapter_folder = check_model_folder(config.adapter, "adapter")
+    base = config.model or _base_of(adapter_folder)
+    model_folder = check_model_folder(base)
 
     from alignite.evaluation.report.card import write_card
     from alignite.models.loading import load_model, save_model
@@ -42,9 +43,18 @@ def run(argv: Sequence[str]) -> int:
     # The run that made the adapter: its own folder, or the one that the checkpoint is in. A stranger's has none.
     is_checkpoint = adapter_folder.name.startswith("checkpoint-") and (adapter_folder / "MANIFEST.json").is_file()
     run = adapter_folder.absolute().parent if is_checkpoint else adapter_folder
-    write_card(target, run, kind="model", base_model=config.model, merged=True)
+    write_card(target, run, kind="model", base_model=base, merged=True)
     if as_json:
         print(json.dumps({"output_dir": str(target), "modules": report.modules, "lost": report.lost}))
     else:
         print(f"merged {report.modules} modules into {target}")
     return 0
+
+
+def _base_of(adapter: Path) -> str:
+    from alignite.peft.score_files import base_of
+
+    found = base_of(adapter)
+    if found is None:
+        raise UsageError("no model is given, and the adapter names none", where=str(adapter), fix="add --model DIR")
+    return found

@@ -75,7 +75,10 @@ class PreviewConfig(DataOptions):
 class MergeConfig(Options):
     """Options of ``alignite merge``."""
 
-    model: str | None = option(default=None, help="the base model: a folder, or org/name[@revision] of the hub")
+    model: str | None = option(
+        default=None,
+        help="the base model: a folder, or org/name[@revision] of the hub; default: the one that the adapter names",
+    )
     adapter: str | None = option(default=None, help="the adapter: a PEFT folder, or a hub id")
     output_dir: str | None = option(default=None, help="folder of the merged model")
     dtype: str = option(default="float32", help="dtype of the merged model", choices=("float32", "bfloat16"))
