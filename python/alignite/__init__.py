@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from alignite.config import DPOConfig, KTOConfig, PRMConfig, RewardConfig, RRHFConfig, SFTConfig, SLiCConfig
     from alignite.errors import AligniteError
     from alignite.peft import LoraConfig
+    from alignite.scoring import ProcessRewardModel, RewardModel
     from alignite.trainers.methods import DPOTrainer, KTOTrainer, RRHFTrainer, SLiCTrainer
     from alignite.trainers.preference import PreferenceTrainer
     from alignite.trainers.reward import PRMTrainer, RewardTrainer
@@ -34,7 +35,9 @@ _HOMES = {
     "PreferenceTrainer": "alignite.trainers.preference",
     "RRHFConfig": "alignite.config",
     "RRHFTrainer": "alignite.trainers.methods",
+    "ProcessRewardModel": "alignite.scoring",
     "RewardConfig": "alignite.config",
+    "RewardModel": "alignite.scoring",
     "RewardTrainer": "alignite.trainers.reward",
     "RunState": "alignite.types",
     "SFTConfig": "alignite.config",
@@ -42,7 +45,7 @@ _HOMES = {
     "SLiCConfig": "alignite.config",
     "SLiCTrainer": "alignite.trainers.methods",
 }
-_ROOMS = ("config", "data", "errors", "feedback", "objectives", "peft", "types")
+_ROOMS = ("config", "data", "errors", "feedback", "objectives", "peft", "scoring", "types")
 
 __all__ = [
     "AligniteError",
@@ -55,9 +58,11 @@ __all__ = [
     "PRMConfig",
     "PRMTrainer",
     "PreferenceTrainer",
+    "ProcessRewardModel",
     "RRHFConfig",
     "RRHFTrainer",
     "RewardConfig",
+    "RewardModel",
     "RewardTrainer",
     "RunState",
     "SFTConfig",

@@ -19,11 +19,11 @@ from alignite.cli.main import main
 from alignite.config import PRMConfig, RewardConfig
 from alignite.data import ChatTokenizer
 from alignite.errors import AdapterError, ModelError
-from alignite.models.process_reward import ProcessRewardModel
-from alignite.models.reward import RewardModel
 from alignite.models.reward_files import load_reward_model, save_reward_model
 from alignite.models.score_head import ScoreHead, score_scale, seat_head, set_score_scale
 from alignite.peft import LoraConfig, apply_adapter, save_adapter
+from alignite.scoring.process_reward import ProcessRewardModel
+from alignite.scoring.reward import RewardModel
 from alignite.trainers.reward import PRMTrainer, RewardTrainer
 
 with warnings.catch_warnings():

@@ -13,12 +13,12 @@ from alignite.config import PrepareConfig
 from alignite.data import ChatTokenizer, prepare
 from alignite.errors import DataError, ModelError, NumericsError, TokenizerError, UsageError
 from alignite.models.loading import load_model
-from alignite.models.process_reward import ProcessRewardModel, aggregate_steps
-from alignite.models.reward import RewardModel
 from alignite.models.reward_files import load_reward_model, save_reward_model
 from alignite.models.score_head import attach_score_head, score_scale, set_score_scale
 from alignite.objectives.reward import RewardObjective
 from alignite.peft import LoraConfig, apply_adapter
+from alignite.scoring.process_reward import ProcessRewardModel, aggregate_steps
+from alignite.scoring.reward import RewardModel
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 import torch
 from reward_batches import column, pair_batch, ranking_batch, steps_batch
 
-from alignite.models.process_reward import aggregate_steps
 from alignite.objectives.prm import ProcessRewardObjective
 from alignite.objectives.reward import RewardObjective
+from alignite.scoring.process_reward import aggregate_steps
 
 RANKED = [1.2, 0.3, -0.5, 2.0]
 ORDER = [3.0, 2.0, 1.0, 4.0]  # 3 > 0 > 1 > 2

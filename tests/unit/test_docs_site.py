@@ -55,7 +55,8 @@ def test_the_public_names_are_described(site: Path) -> None:
     import alignite
 
     pages = "".join(page.read_text() for page in (site / "api").glob("*.html"))
-    wanted = [f"{room}.{name}" for room in ("data", "peft", "objectives") for name in getattr(alignite, room).__all__]
+    rooms = ("data", "peft", "objectives", "scoring", "feedback")
+    wanted = [f"{room}.{name}" for room in rooms for name in getattr(alignite, room).__all__]
     wanted += [f"config.{name}" for name in alignite.config.__all__ if name.endswith("Config")]
     wanted += [f"errors.{name}" for name in vars(alignite.errors) if name[0].isupper()]
     wanted += ["trainers.sft.SFTTrainer", "trainers.sft.SFTTrainer.train", "types.Callback.on_log", "types.RunState"]

@@ -12,7 +12,7 @@ from alignite.cli.options import check_model_folder
 from alignite.client import HttpClient, RewardClient
 from alignite.config import ScorerOptions
 from alignite.errors import DataError, ModelError, UsageError
-from alignite.models.combined_reward import checked_scores, combine_scores
+from alignite.scoring.combined_reward import checked_scores, combine_scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class Panel:
         """float64 (replies, columns).
 
         Raises:
-            UsageError: a model has no such head. And as :func:`alignite.models.combined_reward.checked_scores`.
+            UsageError: a model has no such head. And as :func:`alignite.scoring.combined_reward.checked_scores`.
         """
         found = []
         for name, model in zip(self.names, self.models, strict=True):
@@ -162,8 +162,8 @@ def open_panel(options: ScorerOptions) -> Panel:
     import torch
 
     from alignite.models.loading import resolve_device
-    from alignite.models.process_reward import ProcessRewardModel
-    from alignite.models.reward import RewardModel
+    from alignite.scoring.process_reward import ProcessRewardModel
+    from alignite.scoring.reward import RewardModel
 
     if options.num_threads:
         torch.set_num_threads(options.num_threads)

@@ -14,8 +14,8 @@ import numpy as np
 from alignite.data.convert import Form, convert_rows
 from alignite.data.survey import Count
 from alignite.errors import AligniteError, DataError, UsageError
-from alignite.models.combined_reward import checked_scores
 from alignite.native.data import FileRows
+from alignite.scoring.combined_reward import checked_scores
 from alignite.types import Scorer
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def score_candidates(
     """Scores of each one's replies, float64 (replies, heads); None where the model refuses one, which is counted.
 
     Raises:
-        UsageError, NumericsError: as :func:`alignite.models.combined_reward.checked_scores`; both name the row. And
+        UsageError, NumericsError: as :func:`alignite.scoring.combined_reward.checked_scores`; both name the row. And
             what the model raises, but for the DataError of a row.
     """
 

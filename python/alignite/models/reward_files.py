@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -91,29 +90,6 @@ def load_reward_model(
             )
         score_scale(model)
     return ready_model(model, device)
-
-
-def open_reward_model(
-    folder: str | Path, base: str | Path | None = None, *, dtype: str = "float32", device: str = "cpu"
-) -> tuple[nn.Module, str | Path]:
-    """A reward model to score with, a folder of its own or an adapter's, and where its tokenizer is.
-
-    Args:
-        folder: as of :func:`load_reward_model`, or a PEFT folder, whose adapter is put on its base.
-        base: the base of an adapter; default: the one that it names. An adapter of the hub is told by it.
-
-    Raises:
-        ModelError: as :func:`load_reward_model`. AdapterError: as
-            :func:`alignite.peft.score_files.load_score_adapter`.
-    """
-    path = Path(folder)
-    is_adapter = (path / "adapter_config.json").is_file() and not (path / "config.json").is_file()
-    if base is None and not is_adapter:
-        return load_reward_model(folder, dtype=dtype, device=device), folder
-    # Adapters stand above models and need this room; who opens a folder need not know which of the two it holds.
-    load = import_module("alignite.peft.score_files").load_score_adapter
-    model, home = load(folder, base, dtype=dtype, device=device)
-    return model, folder if (path / "tokenizer.json").is_file() else home
 
 
 def head_name(path: Path) -> str | None:

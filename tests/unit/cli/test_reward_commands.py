@@ -20,10 +20,10 @@ from alignite.cli.main import main
 from alignite.client import HttpClient, RewardClient
 from alignite.errors import DataError
 from alignite.evaluation.reward import evaluate_reward
-from alignite.models.process_reward import ProcessRewardModel
-from alignite.models.reward import RewardModel
 from alignite.models.reward_files import load_reward_model, save_reward_model
 from alignite.models.score_head import set_score_scale
+from alignite.scoring.process_reward import ProcessRewardModel
+from alignite.scoring.reward import RewardModel
 
 RANKED: list[dict[str, Any]] = [
     {"prompt": f"q{n}", "completions": ["a" * n, "bb", "c!"], "scores": [1, 0, 0], "category": "xy"[n % 2]}
@@ -324,7 +324,7 @@ def test_refusals(
         (["score", *one, "--data", data, *out, "--on_bad_row", "error"], 3, f"{data}:2"),
         (["score", *one, "--data", data, *out, "--combine", "lexicographic"], 3, "no row could be scored"),
         (["score", *one, "--data", data, *out, "--combine", "weighted"], 2, "a number a model"),
-        (["score", *one, "--data", data, *out, "--weights", "nan", "--combine", "weighted"], 2, "not finite"),
+        (["score", *one, "--data", data, *out, "--weights", "nan", "--combine", "weighted"], 2, "a finite number"),
         (["score", *one, "--data", data, *out, "--safety_column", "x"], 2, "without threshold"),
         (["score", "--reward_model", models["two"], "--head", "2", "--data", data, *out], 2, "2 heads"),
         (["score", "--reward_model", str(tiny_model_folder), "--data", data, *out], 4, "no score head"),

@@ -22,8 +22,8 @@ from alignite.evaluation.reward import (
     pair_accuracy,
     wilson_interval,
 )
-from alignite.models.reward import RewardModel
 from alignite.models.reward_files import load_reward_model
+from alignite.scoring.reward import RewardModel
 
 
 class Shouting:

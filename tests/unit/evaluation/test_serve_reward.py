@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from alignite.data import ChatTokenizer
 from alignite.errors import DataError, ResourceError
 from alignite.evaluation.serve import RewardServer, serve_reward
-from alignite.models.reward import RewardModel
 from alignite.models.reward_files import load_reward_model
+from alignite.scoring.reward import RewardModel
 
 
 class Failing:

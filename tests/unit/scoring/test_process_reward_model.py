@@ -12,8 +12,8 @@ import torch
 from alignite.config import PrepareConfig
 from alignite.data import ChatTokenizer, PreparedSet, prepare
 from alignite.models.columns import compute_columns
-from alignite.models.process_reward import ProcessRewardModel, aggregate_steps, outcome_steps, split_steps
 from alignite.models.reward_files import load_reward_model, save_reward_model
+from alignite.scoring.process_reward import ProcessRewardModel, aggregate_steps, outcome_steps, split_steps
 from alignite.types import IGNORE, ReplyRole
 
 

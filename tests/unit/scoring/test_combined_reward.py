@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from alignite.errors import NumericsError, UsageError
-from alignite.models.combined_reward import CombinedReward, combine_scores
+from alignite.scoring.combined_reward import CombinedReward, combine_scores
 
 SCORES = np.array([[0.1, 0.15, 0.9, 0.2], [5.0, 6.0, -1.0, 7.0]])
 

@@ -73,7 +73,7 @@ def combine_scores(
 ) -> NDArray[np.float64]:
     """One score a reply from those of several models.
 
-    Put them on one scale first (:meth:`alignite.models.reward.RewardModel.normalize`).
+    Put them on one scale first (:meth:`alignite.scoring.reward.RewardModel.normalize`).
 
     - ``mean``; ``weighted``, the sum of weight times score; ``min``, the model that likes it least;
     - ``product``, of scores that are at least 0, such as probabilities;

@@ -12,9 +12,9 @@ import torch
 from alignite.data.prepared import split_windows
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import NumericsError, UsageError
-from alignite.models.reward import Text, encode_row, inference, positions_of
-from alignite.models.reward_files import open_reward_model
 from alignite.models.routing import hidden_states
+from alignite.scoring.files import open_reward_model
+from alignite.scoring.reward import Text, encode_row, inference, positions_of
 from alignite.types import NO_PARENT
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ProcessRewardModel:
             base: the base of an adapter; default: the one that it names.
 
         Raises:
-            ModelError, AdapterError, TokenizerError: as :func:`alignite.models.reward_files.open_reward_model`.
+            ModelError, AdapterError, TokenizerError: as :func:`alignite.scoring.files.open_reward_model`.
         """
         model, home = open_reward_model(folder, base, dtype=dtype, device=device)
         return cls(model, ChatTokenizer.from_folder(home), **options)

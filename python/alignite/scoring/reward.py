@@ -15,9 +15,10 @@ import torch
 from alignite.config import PrepareConfig
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import DataError, NumericsError, TemplateError, UsageError
-from alignite.models.reward_files import open_reward_model, save_reward_model
+from alignite.models.reward_files import save_reward_model
 from alignite.models.routing import hidden_states
 from alignite.models.score_head import score_scale, set_score_scale
+from alignite.scoring.files import open_reward_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,7 +89,7 @@ class RewardModel:
             base: the base of an adapter; default: the one that it names.
 
         Raises:
-            ModelError, AdapterError, TokenizerError: as :func:`alignite.models.reward_files.open_reward_model`.
+            ModelError, AdapterError, TokenizerError: as :func:`alignite.scoring.files.open_reward_model`.
         """
         model, home = open_reward_model(folder, base, dtype=dtype, device=device)
         return cls(model, ChatTokenizer.from_folder(home), **options)

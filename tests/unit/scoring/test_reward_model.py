@@ -29,10 +29,10 @@ from alignite.data import ChatTokenizer, prepare
 from alignite.errors import DataError
 from alignite.models.columns import compute_columns
 from alignite.models.loading import load_model
-from alignite.models.reward import RewardModel
 from alignite.models.reward_files import load_reward_model, save_reward_model
 from alignite.models.routing import hidden_states
 from alignite.models.score_head import attach_score_head, score_scale, set_score_scale
+from alignite.scoring.reward import RewardModel
 
 ROPE: dict[str, Any] = {
     "vocab_size": 96,
