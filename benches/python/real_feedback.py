@@ -171,21 +171,21 @@ class Bench:
         trainer.train()
         return trainer.model.eval()  # type: ignore[no-any-return]
 
-    def margins(self, name: str, model: torch.nn.Module, rows: Rows, measure: str) -> NDArray[np.float64]:
-        """(rankings, 2): the mean over a ranking's strict pairs of better minus worse, and of how many stand right."""
+    def margins(self, name: str, model: torch.nn.Module, rows: Rows) -> dict[str, NDArray[np.float64]]:
+        """By measure (rankings,): the mean over a ranking's strict pairs of better minus worse."""
         prepared = prepare(rows, self.tokenizer, PrepareConfig(max_length=1024), self.work / f"{name}-held-out")
         windows = np.arange(len(prepared))
-        found = []
+        found: dict[str, list[float]] = {"means": [], "sums": []}
         with torch.no_grad():
             for part in split_windows(windows, prepared.window_tokens(windows), 4, 2048):
                 batch = prepared.feedback_batch(part)
                 columns = compute_columns({"policy": model}, batch, frozenset({"policy.logp"}))
                 replies = ReplyPairs.of(columns["policy.logp"], batch)
-                gap = replies.difference(getattr(replies, measure)).double().numpy()
-                for record in np.unique(replies.pairs.records):
-                    mine = gap[replies.pairs.records == record]
-                    found.append((mine.mean(), (mine > 0).mean()))
-        return np.array(found)
+                for measure, values in found.items():
+                    gap = replies.difference(getattr(replies, measure)).double().numpy()
+                    records = replies.pairs.records
+                    values += [float(gap[records == record].mean()) for record in np.unique(records)]
+        return {measure: np.array(values) for measure, values in found.items()}
 
 
 def interval(values: NDArray[np.float64], places: int = 3) -> str:
@@ -197,23 +197,26 @@ def interval(values: NDArray[np.float64], places: int = 3) -> str:
 def methods(bench: Bench, names: Sequence[str]) -> None:
     print(f"{bench.args.steps} updates at {bench.args.learning_rate}; a right and a wrong solution of each of")
     print(f"{len(strict(bench.held_out))} held-out questions, trained on {len(strict(bench.training))} others\n")
-    header = ["method", "by", "margin before", "after", "rise", "accuracy before", "after", "s"]
+    header = ["method", "ranks by", "means before", "after", "rise", "sums before", "after", "rise", "right before"]
+    header += ["after", "s"]
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     fallen = []
-    known: dict[str, NDArray[np.float64]] = {}
+    known: dict[str, dict[str, NDArray[np.float64]]] = {}
     for name in names:
         setting, begin = SETTINGS[name], time.perf_counter()
         rows = setting.held_out(extremes(strict(bench.held_out)))
-        key = json.dumps([rows, setting.measure])
+        key = json.dumps(rows)
         if key not in known:
-            known[key] = bench.margins(name, load_model(bench.model, bench.args.dtype), rows, setting.measure)
-        before = known[key]
-        after = bench.margins(name, bench.train(name, setting), rows, setting.measure)
-        rise = after[:, 0] - before[:, 0]
-        cells = [name, setting.measure, f"{before[:, 0].mean():.3f}", f"{after[:, 0].mean():.3f}", interval(rise)]
-        cells += [interval(before[:, 1], 2), interval(after[:, 1], 2), f"{time.perf_counter() - begin:.0f}"]
-        print("| " + " | ".join(cells) + " |", flush=True)
-        if rise.mean() <= 0:
+            known[key] = bench.margins(name, load_model(bench.model, bench.args.dtype), rows)
+        before, after = known[key], bench.margins(name, bench.train(name, setting), rows)
+        cells = [name, setting.measure]
+        for measure, places in (("means", 3), ("sums", 2)):
+            first, second = before[measure], after[measure]
+            cells += [f"{first.mean():.{places}f}", f"{second.mean():.{places}f}", interval(second - first, places)]
+        for found in (before, after):
+            cells.append(interval((found[setting.measure] > 0).astype(np.float64), 2))
+        print("| " + " | ".join([*cells, f"{time.perf_counter() - begin:.0f}"]) + " |", flush=True)
+        if after[setting.measure].mean() <= before[setting.measure].mean():
             fallen.append(name)
     assert not fallen, f"no rise of the margin: {', '.join(fallen)}"
 
