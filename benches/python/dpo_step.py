@@ -20,12 +20,23 @@ import random
 import resource
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sft_step import ALPHA, RANK, RATE, Chosen, model_folder, peer_options, print_versions, run_loop, watch
+from sft_step import (
+    ALPHA,
+    CLOCKS,
+    RANK,
+    RATE,
+    Chosen,
+    Clock,
+    model_folder,
+    peer_options,
+    print_versions,
+    run_loop,
+    watch,
+)
 from sft_step import start as start_child
 
 BETA = 0.1
@@ -40,8 +51,10 @@ def main() -> None:
     parser.add_argument("--order", choices=("random", "sorted"), default="random", help="order of the pairs")
     parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4, help="timed steps, after one that is not")
+    parser.add_argument("--rounds", type=int, default=1, help="times that all contestants run, in turn")
     parser.add_argument("--max_length", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="cpu: other work moves it less")
     parser.add_argument("--only", nargs="+", choices=tuple(CONTESTANTS), default=tuple(CONTESTANTS))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -52,8 +65,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         bound, shape = prepare(args, work)
-        results = {name: start_child(name, work, CONTESTANTS) for name in args.only}
-        check(results)
+        rounds = []
+        for _ in range(args.rounds):
+            rounds.append({name: start_child(name, work, CONTESTANTS) for name in args.only})
+            check(rounds[-1])
+        results = {name: merged([found[name] for found in rounds]) for name in args.only}
         report(results, bound, shape, args)
 
 
@@ -132,13 +148,11 @@ def child(name: str, work: Path, args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     content = json.loads((work / "rows.json").read_text())
     if name == "alignite":
-        losses, seconds = run_alignite(content, work, args.batch_size)
+        losses, seconds = run_alignite(content, work, args.batch_size, CLOCKS[args.clock])
     else:
-        losses, seconds = run_trl(content, work, args.batch_size, matched=name == "trl")
-    rates = [args.batch_size / second for second in seconds][1:]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    rounded = [round(rate, 3) for rate in rates]
-    return {"losses": losses, "rates": rounded, "median": statistics.median(rates), "peak_gib": peak}
+        losses, seconds = run_trl(content, work, args.batch_size, CLOCKS[args.clock], matched=name == "trl")
+    rates = [round(args.batch_size / second, 4) for second in seconds][1:]
+    return {"losses": losses, "rates": rates, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 
 
 class ChosenPairs(Chosen):
@@ -148,7 +162,7 @@ class ChosenPairs(Chosen):
         return self.prepared.feedback_batch(self.windows[indices])
 
 
-def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[float], list[float]]:
+def run_alignite(content: dict[str, Any], work: Path, size: int, clock: Clock) -> tuple[list[float], list[float]]:
     """The house's own loop over the prepared windows, as DPOTrainer sets it up."""
     import numpy as np
 
@@ -169,11 +183,11 @@ def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[f
 
     class Source(PackedSource):
         def next_update(self) -> Any:
-            self.begin = time.perf_counter()
+            self.begin = clock()
             return super().next_update()
 
         def after_update(self, metrics: Any) -> None:
-            seconds.append(time.perf_counter() - self.begin)
+            seconds.append(clock() - self.begin)
 
     source = Source(
         rows,  # type: ignore[arg-type]
@@ -188,7 +202,7 @@ def run_alignite(content: dict[str, Any], work: Path, size: int) -> tuple[list[f
     return [line["loss"] for line in lines], seconds
 
 
-def run_trl(content: dict[str, Any], work: Path, size: int, *, matched: bool) -> Any:
+def run_trl(content: dict[str, Any], work: Path, size: int, clock: Clock, *, matched: bool) -> Any:
     import torch
     from datasets import Dataset
     from peft import PeftModel
@@ -220,10 +234,16 @@ def run_trl(content: dict[str, Any], work: Path, size: int, *, matched: bool) ->
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=AutoTokenizer.from_pretrained(content["model"]),
-        callbacks=[watch(losses, seconds)],
+        callbacks=[watch(losses, seconds, clock)],
     )
     trainer.train()
     return losses, seconds
+
+
+def merged(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """A contestant's rounds as one: what else the machine does comes and goes, and meets all contestants so."""
+    rates = [rate for one in found for rate in one["rates"]]
+    return {"median": statistics.median(rates), "peak_gib": max(one["peak_gib"] for one in found)}
 
 
 def check(results: dict[str, dict[str, Any]]) -> None:
@@ -236,7 +256,7 @@ def check(results: dict[str, dict[str, Any]]) -> None:
 
 def report(results: dict[str, dict[str, Any]], bound: float, shape: str, args: argparse.Namespace) -> None:
     source = Path(args.data).name if args.data else "generated pairs"
-    print(f"{source}, batch {args.batch_size}, order {args.order}, {args.threads} threads; {shape}")
+    print(f"{source}, batch {args.batch_size}, order {args.order}, {args.threads} threads, {args.clock} time; {shape}")
     print(f"TRL's batches hold {bound:.2f} times the tokens, padding included")
     print("| contestant | pairs/s | x TRL matched | peak GiB |\n|---|---|---|---|")
     for name, result in results.items():

@@ -13,15 +13,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import random
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from sft_step import model_folder
+from sft_step import CLOCKS, model_folder
 
 
 def rankings(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -42,8 +42,11 @@ def main() -> None:
     parser.add_argument("--replies", type=int, default=4)
     parser.add_argument("--batch_size", type=int, default=2, help="prompts in a step")
     parser.add_argument("--steps", type=int, default=4, help="timed steps, after one that is not")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="cpu: other work moves it less")
     args = parser.parse_args()
     import numpy as np
+    import torch
 
     from alignite.config import PrepareConfig
     from alignite.data import ChatTokenizer, prepare
@@ -52,6 +55,8 @@ def main() -> None:
     from alignite.objectives import RewardObjective
     from alignite.peft import LoraConfig, apply_adapter
 
+    torch.set_num_threads(args.threads)
+    clock = CLOCKS[args.clock]
     rows = rankings(args)
     pairs = []
     for row in rows:
@@ -70,12 +75,15 @@ def main() -> None:
         seconds: dict[str, list[float]] = {}
         losses: dict[str, list[float]] = {}
         tokens = {}
+        sets = {}
         for name, data, size in (("rankings", rows, args.batch_size), ("pairs", pairs, args.batch_size * per_prompt)):
             prepared = prepare(data, tokenizer, PrepareConfig(max_length=1024), work / name)
             tokens[name] = int(prepared.window_tokens(np.arange(len(prepared))).sum())
-            for step in range(args.steps + 1):
+            sets[name] = (prepared, size)
+        for step in range(args.steps + 1):  # in turn, so that what else the machine does meets both
+            for name, (prepared, size) in sets.items():
                 windows = np.arange(step * size, (step + 1) * size)
-                begin = time.perf_counter()
+                begin = clock()
                 count, total = 0.0, 0.0
                 for part in np.array_split(windows, max(size // 4, 1)):
                     batch = prepared.feedback_batch(part)
@@ -83,14 +91,15 @@ def main() -> None:
                     (term["reward"].sum / len(windows)).backward()
                     count, total = count + term["reward"].count, total + float(term["reward"].sum.detach())
                 model.zero_grad()
-                seconds.setdefault(name, []).append(time.perf_counter() - begin)
+                seconds.setdefault(name, []).append(clock() - begin)
                 losses.setdefault(name, []).append(total / count)
     for one, other in zip(losses["rankings"], losses["pairs"], strict=True):
         assert abs(one - other) <= 1e-4, (one, other)
     found = {name: statistics.median(times[1:]) for name, times in seconds.items()}
     json.dump({name: [round(t, 2) for t in times[1:]] for name, times in seconds.items()}, sys.stderr)
     bound = tokens["pairs"] / tokens["rankings"]
-    print(f"\nK = {args.replies}, {args.batch_size} prompts a step; pairs hold {bound:.2f} times the tokens")
+    print(f"\nK = {args.replies}, {args.batch_size} prompts a step, {args.threads} threads, {args.clock} time")
+    print(f"pairs hold {bound:.2f} times the tokens")
     print("| form | s a step | ratio |\n|---|---|---|")
     for name, value in found.items():
         print(f"| {name} | {value:.2f} | {found['pairs'] / value:.2f} |")
