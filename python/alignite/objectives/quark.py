@@ -10,6 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import UsageError
+from alignite.objectives.odd_rows import LABELLED_BAD
 from alignite.objectives.pieces import WithoutState
 from alignite.objectives.ranking import POLICY, REFERENCE
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, SftBatch, Term
@@ -99,6 +100,10 @@ class QuarkObjective(WithoutState):
 
     def __post_init__(self) -> None:
         check_bound("kl_coef", self.kl_coef, 0, True)
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {LABELLED_BAD: "this method does not read labels and imitates it, under the marker in its prompt"}
 
     @property
     def columns(self) -> frozenset[str]:
