@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from alignite.models.process_reward import ProcessRewardModel, aggregate_steps, outcome_steps
+from alignite.models.reward import RewardModel
 from numpy.typing import NDArray
 from sft_step import model_folder
 
@@ -36,8 +38,6 @@ from alignite.evaluation.best_of_n import Pool, best_of_n_curve
 from alignite.evaluation.math_answers import grade_answer
 from alignite.models.columns import compute_columns
 from alignite.models.loading import load_model
-from alignite.models.process_reward import ProcessRewardModel, aggregate_steps, outcome_steps
-from alignite.models.reward import RewardModel
 from alignite.objectives.coh import ChainOfHindsight
 from alignite.objectives.contrast import HindsightRelabel, contrast_rows
 from alignite.objectives.pieces import ReplyPairs

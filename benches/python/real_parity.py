@@ -21,6 +21,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from alignite.models.reward import RewardModel
 from sft_step import model_folder, print_versions
 
 from alignite import LoraConfig
@@ -28,7 +29,6 @@ from alignite.config import DPOConfig, PrepareConfig, RewardConfig
 from alignite.data import ChatTokenizer, PreparedSet, prepare
 from alignite.evaluation.reward import evaluate_reward
 from alignite.models.loading import load_model
-from alignite.models.reward import RewardModel
 from alignite.models.reward_files import load_reward_model, save_reward_model
 from alignite.objectives import RewardObjective
 from alignite.peft import apply_adapter, save_adapter

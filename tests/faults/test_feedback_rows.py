@@ -225,3 +225,19 @@ def test_replies_are_compared_as_the_template_writes_them(tiny_model_folder: Pat
     assert report["dropped"] == {"the two replies are the same tokens": {"count": 1, "examples": ["row:2"]}}
     seen = preview(rows, trimming, PreviewConfig()).report
     assert seen["dropped"] == report["dropped"]
+
+
+def test_labels_that_a_method_does_not_read_are_counted(tiny_model_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [LABELLED | {"label": n != 1} for n in range(4)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--model", str(tiny_model_folder), "--data", str(file), "--max_steps", "1", "--num_samples", "0"]
+    for name, is_told in (("quark", True), ("kto", False)):
+        run = tmp_path / name
+        assert main(["preference", "--objective", name, *words, "--output_dir", str(run), "--use_peft"]) == 0
+        told = (
+            "1 row: a reply labelled bad: this method does not read labels and imitates it" in capsys.readouterr().err
+        )
+        assert told == is_told
+        noticed = json.loads((run / "data.json").read_text())["train"]["noticed"]
+        assert [entry["examples"] for entry in noticed.values()] == ([[f"{file}:2"]] if is_told else [])

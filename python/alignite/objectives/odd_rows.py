@@ -10,6 +10,9 @@ PAIR_TIE = "a pair whose p is 1/2, a tie"
 UNLIKELY = "a pair whose p says that the rejected reply is the better one"
 ALL_NEUTRAL = "a solution whose rated steps are all neutral"
 
+LABELLED_BAD = "a reply labelled bad"
+"""No oddity to methods that read labels, so reports do not count it; the trainer does for those that do not."""
+
 NOTHING = "nothing is learned from it"
 
 P_UNREAD: Mapping[str, str] = {

@@ -11,6 +11,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError, DataError, UsageError
+from alignite.objectives.odd_rows import LABELLED_BAD
 from alignite.objectives.pieces import WithoutState, check_choice
 from alignite.objectives.ranking import POLICY, REFERENCE
 from alignite.objectives.rows import ranked, usable, with_marker
@@ -123,6 +124,10 @@ class QuarkObjective(WithoutState):
         places = iter(quantiles(pool, self.num_quantiles).tolist())
         for ((prompt, texts, _),) in usable(rows, scored, lambda _: None):
             yield from _marked(prompt, texts, places, self.marker)
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {LABELLED_BAD: "this method does not read labels and imitates it, under the marker in its prompt"}
 
     @property
     def columns(self) -> frozenset[str]:

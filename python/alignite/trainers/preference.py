@@ -22,7 +22,7 @@ from alignite.errors import ConfigError, DataError, UsageError
 from alignite.models.columns import AGAINST
 from alignite.models.loading import load_model
 from alignite.models.memory import count_parameters, empty_model
-from alignite.objectives.odd_rows import NOTHING
+from alignite.objectives.odd_rows import LABELLED_BAD, NOTHING
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
 from alignite.trainers.made_rows import made_file, make_rows, unmade
@@ -30,7 +30,7 @@ from alignite.trainers.reference import ReferenceLogProbs, adapter_off, freeze, 
 from alignite.training import distributed
 from alignite.training.loop import Loop
 from alignite.training.source import PackedSource
-from alignite.types import Callback, Objective, PrepassObjective, Role, RowMaker
+from alignite.types import Callback, Objective, PrepassObjective, ReplyRole, Role, RowMaker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 MOVED = "reference.tensors"
 """The file of a checkpoint that holds a reference which follows the policy, in safetensors' format."""
+
+_PLACES = 5
 
 PAIRED = ("preference", "ranking")
 """Records that most objectives take: a ranking is all its pairs."""
@@ -200,10 +202,13 @@ class PreferenceTrainer(Trainer):
                 why="; ".join(reasons),
                 fix="give rows of which one reply is better than another, or steps that are right or wrong",
             )
-        said = {reason: f"{reason}: {meant[reason]}" if reason in meant else reason for reason in report["noticed"]}
-        noticed = {said[reason]: entry for reason, entry in report["noticed"].items()}
+        noticed = report["noticed"] | (_labelled_bad(train) if LABELLED_BAD in meant else {})
+        said = {reason: f"{reason}: {meant[reason]}" if reason in meant else reason for reason in noticed}
         makes = isinstance(self.objective, RowMaker) and self.objective.takes
-        return report | {"noticed": noticed, "unmade": unmade(made_file(train.folder)) if makes else {}}
+        return report | {
+            "noticed": {said[reason]: entry for reason, entry in noticed.items()},
+            "unmade": unmade(made_file(train.folder)) if makes else {},
+        }
 
     def roles(self, model: nn.Module, data: PreparedSet) -> dict[str, nn.Module | Role]:
         if self._precomputes:
@@ -289,6 +294,13 @@ class PreferenceTrainer(Trainer):
                 self._updates = int(saved.metadata()["updates"])
                 for name, value in self._reference.named_parameters():
                     value.copy_(saved.get_tensor(name))
+
+
+def _labelled_bad(train: PreparedSet) -> dict[str, Any]:
+    origins = train.origins(np.arange(len(train)))
+    bad = np.flatnonzero((origins.roles == ReplyRole.REPLY) & (origins.scores == 0))
+    places = [origins.place(segment) for segment in bad[:_PLACES].tolist()]
+    return {LABELLED_BAD: {"count": len(bad), "examples": places}} if len(bad) else {}
 
 
 def disable_dropout(model: nn.Module) -> None:

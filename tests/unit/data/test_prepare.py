@@ -208,7 +208,7 @@ def test_others_read_the_file(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
     prepared = prepare_sft(rows, tokenizer, SFTConfig(), tmp_path / "p")
     table = packed_table(prepared)
     names = ["input_ids", "labels", "weights", "seq_lengths", "num_scored", "row_ids", "sources", "lines"]
-    assert table.schema.names == [*names, "parents", "records", "roles", "scores"]
+    assert table.schema.names == [*names, "parents", "records", "roles", "scores", "criteria", "record_weights"]
     assert table.schema.metadata[b"alignite.fingerprint"].decode() == prepared.fingerprint
     dataset = Dataset(table)
     for window, row in enumerate(dataset):

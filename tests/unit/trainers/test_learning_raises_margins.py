@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from alignite.models.process_reward import ProcessRewardModel, outcome_steps
+from alignite.models.reward import RewardModel
 
 from alignite.config import PrepareConfig, PRMConfig, RewardConfig, SFTConfig
 from alignite.config.preference import METHOD_CONFIGS
@@ -18,8 +20,6 @@ from alignite.evaluation.best_of_n import Pool, best_of_n_curve
 from alignite.evaluation.loss import evaluate_loss
 from alignite.evaluation.math_answers import grade_answer
 from alignite.models.loading import load_model
-from alignite.models.process_reward import ProcessRewardModel, outcome_steps
-from alignite.models.reward import RewardModel
 from alignite.objectives import SimPOObjective
 from alignite.objectives.coh import ChainOfHindsight
 from alignite.objectives.contrast import HindsightRelabel, contrast_rows
