@@ -71,7 +71,7 @@ def event(name: str, step: int, at: float, **details: Any) -> dict[str, Any]:
 
 
 def start(name: str = "start", step: int = 0, at: float = 0.0, **versions: str) -> dict[str, Any]:
-    return event(name, step, at, versions=VERSIONS | versions, machine=MACHINE)
+    return event(name, step, at, method="sft", versions=VERSIONS | versions, machine=MACHINE)
 
 
 def checkpoint(run: Path, step: int, best: Mapping[str, Any] | None = None) -> None:

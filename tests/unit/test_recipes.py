@@ -16,10 +16,9 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from alignite.cli.check import COMMANDS
 from alignite.cli.main import main
 from alignite.config import TrainingConfig
-from alignite.config.preference import METHOD_CONFIGS
+from alignite.config.preference import TRAINING_CONFIGS
 
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -47,7 +46,7 @@ def command(path: Path) -> list[str]:
 def config_of(path: Path) -> type[TrainingConfig]:
     """The class that has the recipe's options."""
     name = command(path)[-1]
-    return (METHOD_CONFIGS | COMMANDS)[name]
+    return TRAINING_CONFIGS[name]
 
 
 def rows(settings: dict[str, Any]) -> list[dict[str, Any]]:

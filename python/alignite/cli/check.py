@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from alignite.cli.options import check_model_folder, escaped, parse
 from alignite.cli.preference import objective_of
 from alignite.cli.train import require
-from alignite.config import PRMConfig, RewardConfig, SFTConfig, TrainingConfig
-from alignite.config.preference import METHOD_CONFIGS
+from alignite.config.preference import METHOD_CONFIGS, TRAINING_CONFIGS
 from alignite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from alignite.trainers.check import CheckReport, Finding
 
 
-COMMANDS: dict[str, type[TrainingConfig]] = {"sft": SFTConfig, "reward": RewardConfig, "prm": PRMConfig}
-COMMANDS |= {name: METHOD_CONFIGS[name] for name in ("dpo", "rrhf", "slic")}
+COMMANDS = ("sft", "reward", "prm", "dpo", "rrhf", "slic")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -41,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
             f"{command} is no command that can be tried", fix=f"it is one of {', '.join(COMMANDS)}, preference"
         )
     what = f"Try what `alignite {command}` with the same options would do, and leave nothing."
-    config, as_json = parse((METHOD_CONFIGS | COMMANDS)[name], f"alignite check {command}", what, words)
+    config, as_json = parse(TRAINING_CONFIGS[name], f"alignite check {command}", what, words)
     config.validate()
     require(config)
     check_model_folder(config.model)

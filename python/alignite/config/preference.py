@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alignite.config.data import DataOptions
 from alignite.config.options import check_bound, config_class, option
-from alignite.config.training import TrainingConfig
+from alignite.config.training import SFTConfig, TrainingConfig
 from alignite.errors import ConfigError
 
 
@@ -321,3 +321,11 @@ METHOD_CONFIGS: dict[str, type[PreferenceConfig]] = {
     "stable_alignment": StableAlignmentConfig,
 }
 """The config class of each method of :data:`alignite.objectives.registry.METHODS`."""
+
+TRAINING_CONFIGS: dict[str, type[TrainingConfig]] = {
+    "sft": SFTConfig,
+    "reward": RewardConfig,
+    "prm": PRMConfig,
+    **METHOD_CONFIGS,
+}
+"""The config class of everything that trains, by the name of its command or objective."""

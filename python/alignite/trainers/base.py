@@ -57,6 +57,9 @@ class Trainer:
         callbacks: what watches the run besides its own records and ``trackers``.
     """
 
+    method = ""
+    """What the run does, by the name of its command or objective; its records and its card say so."""
+
     answers = True
     """Whether the model writes texts, so that a run shows some from before and after."""
 
@@ -112,6 +115,7 @@ class Trainer:
             )
         self.callbacks: list[Callback] = [History(), *make_trackers(args), *callbacks]
         self.objective = objective
+        self.method = self.method or type(objective).__name__
         self.prepare = prepare
         self.make_source = source
         self.display = True
@@ -138,7 +142,7 @@ class Trainer:
                 checkpoint.sweep(self.run_dir)
             saved = resume.find(self.run_dir, self.args)
             self._settle_date(saved)
-            config = resume.saved_config(self.args, self.peft_config, self.model_folder)
+            config = resume.saved_config(self.args, self.peft_config, self.model_folder, self.method)
             if saved is not None:
                 resume.check(saved, config)
             else:

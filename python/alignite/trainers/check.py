@@ -235,7 +235,9 @@ class _Check:
             changed: dict[str, Any] = {"template_date": date}
             self.args = replace(self.args, **changed)
         model = resolve_model(self.args.model or "")
-        resume.check(saved, resume.saved_config(self.args, lora_of(self.args), model))
+        trainer = self._trainer
+        lora, method = (lora_of(self.args), "") if trainer is None else (trainer.peft_config, trainer.method)
+        resume.check(saved, resume.saved_config(self.args, lora, model, method))
         self._saved = saved
         return f"the run would go on from {saved.folder.name}"
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 class MethodTrainer(PreferenceTrainer):
     """A :class:`alignite.trainers.preference.PreferenceTrainer` of one method; subclasses name it."""
 
-    method: str
-
     def __init__(
         self,
         model: str | Path | nn.Module | None = None,

@@ -57,12 +57,19 @@ def find(run: Path, args: TrainingConfig) -> Checkpoint | None:
     return saved
 
 
-def saved_config(args: TrainingConfig, peft_config: LoraConfig | None, model: Path | None) -> dict[str, Any]:
-    """The configuration as a checkpoint keeps it, with what decides the run besides: the update's size, the base."""
+def saved_config(
+    args: TrainingConfig, peft_config: LoraConfig | None, model: Path | None, method: str
+) -> dict[str, Any]:
+    """The configuration as a checkpoint keeps it, with what decides the run besides: method, update's size, base."""
     size = args.per_device_train_batch_size * args.gradient_accumulation_steps * distributed.world()
     adapter = None if peft_config is None else asdict(peft_config)
     base = None if model is None else model_fingerprint(model)
-    return args.to_dict() | {"peft_config": adapter, "global_batch_size": size, "model_fingerprint": base}
+    return args.to_dict() | {
+        "method": method,
+        "peft_config": adapter,
+        "global_batch_size": size,
+        "model_fingerprint": base,
+    }
 
 
 def model_fingerprint(folder: Path) -> str:

@@ -111,6 +111,7 @@ class RewardTrainer(ScoreTrainer):
     """
 
     config_class = RewardConfig
+    method = "reward"
 
     def _learned(self, config: RewardConfig) -> tuple[Objective, int]:
         objective = RewardObjective(
@@ -135,6 +136,7 @@ class PRMTrainer(ScoreTrainer):
     """
 
     config_class = PRMConfig
+    method = "prm"
     kinds = ("steps",)
 
     def _learned(self, config: PRMConfig) -> tuple[Objective, int]:

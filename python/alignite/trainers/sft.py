@@ -33,6 +33,8 @@ class SFTTrainer(Trainer):
         ConfigError, UsageError: an option is out of range, or something is not given.
     """
 
+    method = "sft"
+
     def __init__(
         self,
         model: str | Path | nn.Module | None = None,

@@ -27,7 +27,7 @@ class History(Callback):
 
     def on_train_begin(self, run: RunState) -> None:
         event = "resume" if run.step else "start"
-        _append(run, event, versions=versions(), machine=machine(run))
+        _append(run, event, method=run.config.get("method"), versions=versions(), machine=machine(run))
 
     def on_save(self, run: RunState, folder: Path) -> None:
         _append(run, "save", folder=folder.name)

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from alignite.models.process_reward import ProcessRewardModel, outcome_steps
-from alignite.models.reward import RewardModel
 
 from alignite.config import PrepareConfig, PRMConfig, RewardConfig, SFTConfig
 from alignite.config.preference import METHOD_CONFIGS
@@ -22,8 +20,10 @@ from alignite.evaluation.math_answers import grade_answer
 from alignite.models.loading import load_model
 from alignite.objectives import SimPOObjective
 from alignite.objectives.coh import ChainOfHindsight
-from alignite.objectives.contrast import HindsightRelabel, contrast_rows
+from alignite.objectives.hir import HindsightRelabel, contrast_rows
 from alignite.objectives.quark import quark_rows
+from alignite.scoring.process_reward import ProcessRewardModel, outcome_steps
+from alignite.scoring.reward import RewardModel
 from alignite.trainers.methods import trainer_of
 from alignite.trainers.reward import PRMTrainer, RewardTrainer
 from alignite.trainers.sft import SFTTrainer

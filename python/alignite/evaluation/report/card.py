@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from alignite.config import SFTConfig
 from alignite.data.hub_access import HubName
 from alignite.errors import DataError
 from alignite.evaluation.report.markup import clean
@@ -31,6 +30,25 @@ from alignite.files import write_file
 CARD_FILE = "README.md"
 _MARK = "<!-- Written by alignite, and again when the run goes on; without this line the file is left alone. -->"
 _HERE = "path/to/this/folder"
+
+
+NAMES = {
+    "sft": "supervised fine-tuning",
+    "dpo": "DPO",
+    "simpo": "SimPO",
+    "orpo": "ORPO",
+    "cpo": "CPO",
+    "kto": "KTO",
+    "rrhf": "RRHF",
+    "slic": "SLiC-HF",
+    "coh": "Chain of Hindsight",
+    "quark": "Quark",
+    "figa": "FIGA",
+    "contrast": "contrast of instructions",
+    "hir": "hindsight instruction relabelling",
+    "stable_alignment": "stable alignment",
+}
+"""Methods as people call them."""
 
 
 def write_card(folder: Path, run_dir: Path, *, kind: str, base_model: str | None, merged: bool = False) -> None:
@@ -80,7 +98,7 @@ def render_card(
     parts = [
         _front_matter(run, kind, base, hub, scores),
         f"# {_plain(run.name)}",
-        f"{words}, trained with alignite {'to score replies' if scores else 'by supervised fine-tuning'} on "
+        f"{words}, trained with alignite{_how(run, scores)} on "
         f"{_code(base) if base else 'a model that was given in Python'}.",
         (_scoring if scores else _usage)(run, kind, base or "path/to/base", place),
         _data(run),
@@ -91,6 +109,15 @@ def render_card(
         _MARK,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _how(run: Run, scores: bool) -> str:
+    if run.method == "prm":
+        return " to score the steps of solutions"
+    if scores:
+        return " to score replies"
+    name = NAMES.get(run.method, clean(run.method))
+    return f" by {name}" if name else ""
 
 
 def hub_id(base: str | None) -> str | None:
@@ -112,7 +139,8 @@ def _front_matter(run: Run, kind: str, base: str | None, hub: str | None, scores
     name = hub or local
     values: dict[str, object] = {"library_name": "peft" if kind == "adapter" else "transformers"}
     task = "text-classification" if scores else "text-generation"
-    tags = ["alignite", "reward-model" if scores else "sft", task]
+    tags = ["alignite", "reward-model" if scores else clean(run.method), task]
+    tags = [tag for tag in tags if tag]
     if name:
         values |= {"base_model": name, "base_model_relation": "adapter" if kind == "adapter" else "finetune"}
     if kind == "adapter":
@@ -204,7 +232,7 @@ def _configuration(run: Run) -> str:
         for name, (value, default) in changed_options(run).items()
         if default is not ...  # what is no option may be anybody's secret, and cards are published
     ]
-    rest = len(SFTConfig().to_dict()) - len(rows)
+    rest = len(run.options().to_dict()) - len(rows)
     return "\n\n".join(
         [
             "## Configuration",

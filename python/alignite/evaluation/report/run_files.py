@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignite.config import SFTConfig, TrainingConfig
+from alignite.config.preference import TRAINING_CONFIGS
 from alignite.errors import DataError
 from alignite.evaluation.report.metric_lines import Series, collect_series
 
@@ -107,6 +109,16 @@ class Run:
     best: dict[str, Any] = field(default_factory=dict)
     adapter: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+
+    @property
+    def method(self) -> str:
+        """What the run did, such as ``sft`` or ``dpo``; empty where it does not say."""
+        return next((found for event in self.history if (found := event.text("method"))), "")
+
+    @property
+    def options(self) -> type[TrainingConfig]:
+        """The class that has the run's options."""
+        return TRAINING_CONFIGS.get(self.method, SFTConfig)
 
 
 def read_run(folder: str | Path) -> Run:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 
-from alignite.config import SFTConfig
 from alignite.evaluation.report.markup import Html, join, table, tag
 from alignite.evaluation.report.run_files import Count, DataReport, Run, Sample
 from alignite.evaluation.report.summary import Figure, Status, changed_options, figures, sessions
@@ -161,7 +160,7 @@ def configuration(run: Run) -> Html:
     if not run.config:
         return Html()
     changed = changed_options(run)
-    help_of = {item.name: str(item.metadata["help"]) for item in fields(SFTConfig)}
+    help_of = {item.name: str(item.metadata["help"]) for item in fields(run.options)}
     rows = []
     for name, (value, default) in changed.items():
         usual = "no option of this version" if default is ... else option_value(default)

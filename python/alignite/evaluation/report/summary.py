@@ -153,9 +153,7 @@ def adapter_words(run: Run) -> str:
 
 def changed_options(run: Run) -> dict[str, tuple[object, object]]:
     """Options whose value is not the default, as (value, default); a name that is no option has the default ``...``."""
-    from alignite.config import SFTConfig
-
-    defaults = SFTConfig().to_dict()
+    defaults = run.options().to_dict()
     return {
         name: (value, defaults.get(name, ...))
         for name, value in run.config.items()

@@ -131,3 +131,26 @@ def test_a_card_of_weights_without_a_run(tmp_path: Path) -> None:
     text = (folder / "README.md").read_text()
     assert "--adapter=path/to/this/folder" in text
     assert "## Data" not in text
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "tag"),
+    [
+        ("dpo", "trained with alignite by DPO on", "dpo"),
+        ("stable_alignment", "trained with alignite by stable alignment on", "stable_alignment"),
+        ("reward", "trained with alignite to score replies on", "reward-model"),
+        ("prm", "trained with alignite to score the steps of solutions on", "reward-model"),
+    ],
+)
+def test_a_card_says_what_was_done(method: str, words: str, tag: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", history=[start() | {"method": method}])
+    (run / "config.yaml").write_text("beta: 0.3\nlearning_rate: 1.0e-6\nmodel: m\n")
+    if tag == "reward-model":
+        (run / "adapter_config.json").write_text('{"task_type": "SEQ_CLS"}')
+    write_card(run, run, kind="adapter", base_model="org/base")
+    text = (run / "README.md").read_text()
+    assert words in text
+    assert tag in front(run)["tags"]
+    # Options and their defaults are those of the method.
+    assert ("| `beta` | `0.3` | `0.1` |" in text) == (method == "dpo")
+    assert ("| `learning_rate` |" in text) == (method in ("reward", "prm"))
