@@ -1,7 +1,8 @@
 """Learning from graded solutions of GSM8K questions, four to a question: does each method raise what it trains?
 
 Each experiment trains a LoRA through the house's trainers on some questions and measures on others; it prints markdown.
-Solutions are graded right or wrong, nothing between: a ranking's strict pairs are its right ones over its wrong ones.
+Solutions are graded right or wrong, nothing between. Methods train on and are measured on the first right and the first
+wrong solution of a question that has both, scorers (best_of_4) on all four.
 A rise stands with its 95% interval, from the differences of the same rankings before and after. The data's form is
 {"question", "ground_truth", and by a model's name {"is_correct", "solution"}} a line.
 
@@ -104,8 +105,10 @@ def asked(before: str = "", after: str = "") -> Callable[[Rows], Rows]:
 
 
 SETTINGS = {
-    "rrhf": Setting(),
-    "slic": Setting("sums"),
+    # Imitation of a whole solution, a sum over its hundred tokens, would outweigh what ranks, which is a mean in RRHF: it
+    # makes all solutions likelier. 100 is the default of RRHF's authors' code.
+    "rrhf": Setting(options={"sft": "mean", "rrhf_weight": 100.0}),
+    "slic": Setting("sums", options={"lam": 0.01}),
     "dpo": Setting("sums"),
     "simpo": Setting(),
     "orpo": Setting(),
@@ -160,7 +163,7 @@ class Bench:
         return made(**shared, **options)
 
     def train(self, name: str, setting: Setting) -> torch.nn.Module:
-        rows = setting.rows(strict(self.training))
+        rows = setting.rows(extremes(strict(self.training)))
         options = {"per_device_train_batch_size": setting.batch, **setting.options}
         if name == "coh":
             trainer: Any = SFTTrainer(self.model, self.config(name, SFTConfig, **options), rows, peft_config=LORA)
