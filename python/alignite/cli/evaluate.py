@@ -177,8 +177,8 @@ def _report_lines(report: RewardReport) -> list[str]:
         f"pairs        {found.pairs:,}, of which {found.ties:,} have equal scores",
         f"accuracy     {found.accuracy:.1%}, 95 % interval {found.low:.1%} to {found.high:.1%}",
         f"calibration  ECE {report.calibration.ece:.3f}, log loss {report.calibration.log_loss:.3f}",
-        f"length       r {report.length.pearson:.2f}, rank r {report.length.spearman:.2f}, "
-        f"within pairs {report.length.within_pairs:.2f}",
+        f"length       r {_r(report.length.pearson)}, rank r {_r(report.length.spearman)}, "
+        f"within pairs {_r(report.length.within_pairs)}",
     ]
     if report.categories:
         rows = [[name, f"{one.pairs:,}", *_share(one)] for name, one in report.categories.items()]
@@ -189,6 +189,11 @@ def _report_lines(report: RewardReport) -> list[str]:
     if report.no_pair:
         lines += ["", f"{report.no_pair:,} rankings are all ties"]
     return lines
+
+
+def _r(value: float) -> str:
+    """A correlation; a dash where one of the two does not vary."""
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _step_lines(report: StepReport) -> list[str]:
