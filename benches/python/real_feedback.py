@@ -105,7 +105,7 @@ def asked(before: str = "", after: str = "") -> Callable[[Rows], Rows]:
 
 
 SETTINGS = {
-    # Imitation of a whole solution, a sum over its hundred tokens, would outweigh what ranks, which is a mean in RRHF: it
+    # Imitation of a whole solution, a sum over its hundred tokens, would outweigh what ranks, a mean in RRHF, and
     # makes all solutions likelier. 100 is the default of RRHF's authors' code.
     "rrhf": Setting(options={"sft": "mean", "rrhf_weight": 100.0}),
     "slic": Setting("sums", options={"lam": 0.01}),
