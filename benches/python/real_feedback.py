@@ -25,8 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from alignite.models.process_reward import ProcessRewardModel, aggregate_steps, outcome_steps
-from alignite.models.reward import RewardModel
 from numpy.typing import NDArray
 from sft_step import model_folder
 
@@ -40,9 +38,11 @@ from alignite.evaluation.math_answers import grade_answer
 from alignite.models.columns import compute_columns
 from alignite.models.loading import load_model
 from alignite.objectives.coh import ChainOfHindsight
-from alignite.objectives.contrast import HindsightRelabel, contrast_rows
+from alignite.objectives.hir import HindsightRelabel, contrast_rows
 from alignite.objectives.pieces import ReplyPairs
 from alignite.objectives.quark import quark_rows
+from alignite.scoring.process_reward import ProcessRewardModel, aggregate_steps, outcome_steps
+from alignite.scoring.reward import RewardModel
 from alignite.trainers.methods import MethodTrainer
 from alignite.trainers.reward import PRMTrainer, RewardTrainer
 

@@ -21,7 +21,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from alignite.models.reward import RewardModel
 from sft_step import model_folder, print_versions
 
 from alignite import LoraConfig
@@ -32,6 +31,7 @@ from alignite.models.loading import load_model
 from alignite.models.reward_files import load_reward_model, save_reward_model
 from alignite.objectives import RewardObjective
 from alignite.peft import apply_adapter, save_adapter
+from alignite.scoring.reward import RewardModel
 from alignite.trainers.methods import DPOTrainer
 from alignite.trainers.reward import RewardTrainer
 from alignite.training import optim
