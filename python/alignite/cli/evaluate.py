@@ -164,10 +164,13 @@ def _steps(panel: Panel, rows: Iterable[Placed], skipped: Skipped, config: Evalu
         threshold=config.step_threshold,
         category_column=config.category_column,
     )
-    out: list[dict[str, Any]] = [
-        {"row": one.place, "labels": one.labels.tolist(), "scores": [] if one.right is None else one.right.tolist()}
-        for one in solutions
-    ]
+    out: list[dict[str, Any]] = []
+    for one in solutions:
+        rated = zip(one.labels.tolist(), one.counts.tolist(), strict=True)
+        labels = [label if counts else None for label, counts in rated]  # a step counts in one line
+        out.append({"row": one.place, "labels": labels, "scores": [] if one.right is None else one.right.tolist()})
+        if one.is_alternative:
+            out[-1]["steps"] = one.steps
     return {"model": panel.names[0], **report.to_dict()}, _step_lines(report), out
 
 
@@ -196,15 +199,22 @@ def _r(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f}"
 
 
+def _percent(value: float) -> str:
+    """A share; a dash where it is one of nothing."""
+    return "-" if math.isnan(value) else f"{value:.1%}"
+
+
 def _step_lines(report: StepReport) -> list[str]:
     found, first = report.accuracy, report.first_error
     lines = [
-        f"steps        {found.steps:,}",
+        f"steps        {found.steps:,}"
+        + (f", of which {report.alternatives:,} are alternatives" if report.alternatives else ""),
         f"accuracy     {found.accuracy:.1%}, 95 % interval {found.low:.1%} to {found.high:.1%}",
-        f"wrong steps  precision {report.precision:.1%}, recall {report.recall:.1%}, F1 {report.f1:.1%}",
+        f"wrong steps  precision {_percent(report.precision)}, recall {_percent(report.recall)}, "
+        f"F1 {_percent(report.f1)}",
         f"log loss     {report.log_loss:.3f}",
-        f"first error  found in {first.accuracy_wrong:.1%} of {first.wrong:,} wrong solutions, none in "
-        f"{first.accuracy_right:.1%} of {first.right:,} right ones, F1 {first.f1:.1%}",
+        f"first error  found in {_percent(first.accuracy_wrong)} of {first.wrong:,} wrong solutions, none in "
+        f"{_percent(first.accuracy_right)} of {first.right:,} right ones, F1 {_percent(first.f1)}",
     ]
     if report.categories:
         rows = [[name, f"{one.steps:,}", *_share(one)] for name, one in report.categories.items()]
@@ -220,7 +230,7 @@ def _row(name: str, report: RewardReport) -> list[str]:
         str(report.accuracy.ties),
         f"{of.ece:.3f}",
         f"{of.log_loss:.3f}",
-        f"{report.length.pearson:.2f}",
+        _r(report.length.pearson),
     ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,13 +52,15 @@ class StepReport:
     """What :func:`evaluate_steps` found.
 
     Args:
-        precision, recall, f1: of wrong steps, those that the model says are wrong; 0 where there is none.
+        alternatives: how many of the steps are PRM800K's that were not gone on from, each rated behind its own prefix.
+        precision, recall, f1: of wrong steps, those that the model says are wrong; NaN where they are shares of none.
         log_loss: the mean of -log of the probability that the label has.
         categories: the accuracy by the category column.
         skipped: by reason, how many rows are left out; ``examples``: the first places of each.
     """
 
     accuracy: StepAccuracy
+    alternatives: int
     precision: float
     recall: float
     f1: float
@@ -74,13 +77,21 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Solution:
-    """A solution whose steps are rated -1, 0 or 1, int64 (steps,), and once it is scored their probabilities."""
+    """A solution whose steps are rated -1, 0 or 1, int64 (steps,), and once it is scored their probabilities.
+
+    Args:
+        counts: bool (steps,), which steps are rated here: of an alternative the last one alone, and none that a human
+            wrote and nobody rated.
+        is_alternative: whether it ends in a step that was not gone on from, beside the row's own solution.
+    """
 
     place: str
     prompt: Any
     steps: list[str]
     labels: NDArray[np.int64]
+    counts: NDArray[np.bool_]
     row: Mapping[str, Any]
+    is_alternative: bool = False
     right: NDArray[np.float64] | None = None
 
 
@@ -90,7 +101,8 @@ def score_solutions(
     """Read rated solutions and score their steps; rows that cannot be are counted.
 
     Args:
-        rows: any format that :func:`alignite.data.convert.convert_rows` makes ``stepwise`` rows of.
+        rows: any format that :func:`alignite.data.convert.convert_rows` makes ``stepwise`` rows of. Of PRM800K's every
+            rated step is scored behind the steps that lead to it, as in training.
 
     Raises:
         UsageError: the model gives another number of probabilities than steps. NumericsError: one is not finite. Both
@@ -99,22 +111,69 @@ def score_solutions(
     solutions = []
     for place, row in rows:
         try:
-            made, _ = convert_rows([dict(row)], "stepwise", format=format)
+            chains = _chains(row)
+            made, _ = convert_rows([chain for chain, _ in chains], "stepwise", format=format)
         except (DataError, UsageError) as error:
             skipped.add(place, error)
             continue
-        for new in made:
+        for number, (new, (_, unrated)) in enumerate(zip(made, chains, strict=True)):
             labels = np.array(new["labels"], dtype=np.int64)
-            solutions.append(Solution(place, new.get("prompt", ""), new["completions"], labels, row))
+            counts = np.arange(len(labels)) == len(labels) - 1 if number else np.ones(len(labels), dtype=bool)
+            counts[unrated] = False
+            prompt = new.get("prompt", "")
+            solutions.append(Solution(place, prompt, new["completions"], labels, counts, row, number > 0))
     found: list[Solution] = []
     for part in parts(solutions, lambda one: 1):
         scored = halved(part, lambda some: _score(model, some), lambda one, error: skipped.add(one.place, error))
         for one, right in zip(part, scored, strict=True):
             if right is not None:
-                found.append(Solution(one.place, one.prompt, one.steps, one.labels, one.row, right))
+                found.append(replace(one, right=right))
     if not found:
         raise DataError("no row is a solution that can be scored", why=str(skipped) or None, fix="give rated steps")
     return found
+
+
+def _chains(row: Mapping[str, Any]) -> list[tuple[dict[str, Any], list[int]]]:
+    """A row as rows without alternatives, its own solution first, and which of their steps are not rated.
+
+    A PRM800K row is as many of them as it has rated steps that nothing rated follows. Rows of other formats, and those
+    that cannot be read, stay as they are: reading them says what is wrong.
+    """
+    label = row.get("label")
+    whole: list[tuple[dict[str, Any], list[int]]] = [(dict(row), [])]
+    if "question" not in row or not isinstance(label, Mapping):
+        return whole
+    before: list[dict[str, Any]] = []
+    unrated: list[int] = []
+    ends: list[tuple[int, bool, int, dict[str, Any], list[int]]] = []
+    try:
+        for step in label["steps"]:
+            given, chosen = step.get("completions") or [], step.get("chosen_completion")
+            if chosen is not None and (type(chosen) is not int or not 0 <= chosen < len(given)):
+                return whole
+            led = given[chosen] if chosen is not None else step.get("human_completion")
+            led = {"text": led} if isinstance(led, str) else led
+            beside = [one for number, one in enumerate(given) if number != chosen]
+            found = []
+            for leads, one in [(True, led), *((False, one) for one in beside)]:
+                if isinstance(one, Mapping) and one.get("rating") is not None:
+                    only = {"completions": [one], "chosen_completion": 0}
+                    steps = {"label": {**label, "steps": [*before, only]}}
+                    found.append((len(before), leads, one["rating"], {**row, **steps}, list(unrated)))
+            if found:
+                # What leads here is no end of its own any more.
+                ends = [one for one in ends if not one[1]] + found
+            if led is None or led.get("rating") == -1:
+                break
+            if led.get("rating") is None:
+                unrated.append(len(before))
+                led = {**led, "rating": 1}  # no row may leave it open; it is not counted
+            before.append({"completions": [led], "chosen_completion": 0})
+        # The longest is the row's own, of those the one that was chosen, else the best rated.
+        ends.sort(key=lambda one: one[:3], reverse=True)
+    except (AttributeError, KeyError, TypeError):
+        return whole
+    return [(made, places) for *_, made, places in ends] or whole
 
 
 def _score(model: StepScorer, solutions: Sequence[Solution]) -> list[NDArray[np.float64]]:
@@ -181,8 +240,11 @@ def report_on_steps(
         raise UsageError(f"neutral is {neutral!r}", fix="it is good, bad or ignore")
     labels = np.concatenate([one.labels for one in solutions])
     right = np.concatenate([one.right for one in solutions if one.right is not None])
+    beside = np.array([one.is_alternative for one in solutions for _ in one.labels], dtype=bool)
     categories = np.array([_category(one.row, category_column) for one in solutions for _ in one.labels], dtype=object)
-    rated = labels != 0 if neutral == "ignore" else np.ones(len(labels), dtype=bool)
+    rated = np.concatenate([one.counts for one in solutions])
+    if neutral == "ignore":
+        rated &= labels != 0
     if not rated.any():
         raise DataError("no step is rated right or wrong", fix="give rated steps, or count neutral ones")
     good = _good(labels, neutral)
@@ -190,13 +252,13 @@ def report_on_steps(
     hits = (says == good) & rated
     found, missed = int((~says & ~good & rated).sum()), int((says & ~good & rated).sum())
     false = int((~says & good & rated).sum())
-    precision = found / (found + false) if found + false else 0.0
-    recall = found / (found + missed) if found + missed else 0.0
+    precision, recall = _share(found, found + false), _share(found, found + missed)
     chance = np.clip(np.where(good, right, 1 - right)[rated], 1e-12, 1.0)
     names = sorted({name for name in categories[rated].tolist() if name is not None})
     counts = skipped.counts()
     return StepReport(
         _accuracy(hits, rated),
+        int((rated & beside).sum()),
         precision,
         recall,
         _harmonic(precision, recall),
@@ -226,13 +288,13 @@ def _accuracy(hits: NDArray[np.bool_], of: NDArray[np.bool_]) -> StepAccuracy:
 def _first_error(solutions: Sequence[Solution], neutral: str, threshold: float) -> FirstError:
     counts, hits = [0, 0], [0, 0]
     for one in solutions:
-        if one.right is None:
+        if one.right is None or one.is_alternative:
             continue
-        truth, said = _first(~_good(one.labels, neutral)), _first(one.right < threshold)
+        truth, said = (_first(wrong & one.counts) for wrong in (~_good(one.labels, neutral), one.right < threshold))
         kind = int(truth is None)
         counts[kind] += 1
         hits[kind] += truth == said
-    shares = [hit / count if count else 0.0 for hit, count in zip(hits, counts, strict=True)]
+    shares = [_share(hit, count) for hit, count in zip(hits, counts, strict=True)]
     return FirstError(counts[0], counts[1], shares[0], shares[1], _harmonic(*shares))
 
 
@@ -241,4 +303,8 @@ def _first(marks: NDArray[np.bool_]) -> int | None:
 
 
 def _harmonic(one: float, other: float) -> float:
-    return 2 * one * other / (one + other) if one + other else 0.0
+    return 2 * one * other / (one + other) if one + other else one + other  # of shares of none, NaN
+
+
+def _share(some: int, of: int) -> float:
+    return some / of if of else math.nan

@@ -253,6 +253,10 @@ def test_rated_steps_are_evaluated(models: dict[str, str], tmp_path: Path, capsy
     assert sum(found["skipped"].values()) == 2
     assert main([*words, "--step_threshold", "0.9"]) == 0
     assert "first error" in capsys.readouterr().out
+    right = rows_file(tmp_path / "right.jsonl", [STEPS[1]])  # a share of nothing is no 0 %
+    assert main([*words[:-1], right]) == 0
+    assert "found in - of 0 wrong solutions" in capsys.readouterr().out
+    assert result(capsys, *words[:-1], right)["first_error"]["accuracy_wrong"] is None
 
     # The same model ranks whole solutions.
     ranked = [{"prompt": "2?", "completions": ["a\nb", "c\nd\ne"], "scores": [1, 0]}]

@@ -69,6 +69,56 @@ def test_prm800k_rows_and_rows_that_the_model_refuses() -> None:
         evaluate_steps(strict, ROWS[1:2])
 
 
+def prm800k(*steps: dict[str, Any]) -> dict[str, Any]:
+    return {"question": {"problem": "a"}, "label": {"steps": list(steps), "finish_reason": "solution"}}
+
+
+def rated(*ratings: int | None, chosen: int | None, human: Any = None, name: str = "") -> dict[str, Any]:
+    completions = [{"text": f"{name}{n}", "rating": rating} for n, rating in enumerate(ratings)]
+    return {"completions": completions, "chosen_completion": chosen, "human_completion": human}
+
+
+@pytest.mark.parametrize("last", [1, None])
+def test_alternatives_are_scored_behind_their_own_prefix(last: int | None) -> None:
+    row = prm800k(
+        rated(1, -1, chosen=0, name="a"), rated(-1, 0, 1, chosen=2, name="b"), rated(-1, 1, chosen=last, name="c")
+    )
+    asked: list[list[str]] = []
+
+    def right(prompts: Sequence[Any], solutions: Sequence[Sequence[str]]) -> list[Any]:
+        asked.extend(map(list, solutions))
+        return [[0.9 if step in ("a0", "b2", "c1") else 0.2 for step in steps] for steps in solutions]
+
+    report = evaluate_steps(right, [row])
+    # 2 x 3 x 2 completions are 7 rated steps, as in training; b1 is neutral and said to be wrong.
+    assert (report.accuracy.steps, report.accuracy.right, report.alternatives) == (7, 6, 4)
+    assert sorted(asked) == [["a0", "b0"], ["a0", "b1"], ["a0", "b2", "c0"], ["a0", "b2", "c1"], ["a1"]]
+    assert (report.first_error.right, report.first_error.wrong, report.first_error.accuracy_right) == (1, 0, 1.0)
+
+
+def test_a_step_that_nobody_rated_leads_on_and_does_not_count() -> None:
+    row = prm800k(rated(-1, chosen=None, human="h", name="a"), rated(1, -1, chosen=1, name="b"), rated(1, chosen=0))
+    asked: list[list[str]] = []
+
+    def low(prompts: Sequence[Any], solutions: Sequence[Sequence[str]]) -> list[Any]:
+        asked.extend(map(list, solutions))
+        return [[0.1] * len(steps) for steps in solutions]
+
+    report = evaluate_steps(low, [row])
+    assert sorted(asked) == [["a0"], ["h", "b0"], ["h", "b1"]]  # behind the wrong b1 nothing is read
+    assert (report.accuracy.steps, report.accuracy.right) == (3, 2)
+    assert report.first_error.accuracy_wrong == 1.0  # b1: the human's step is no error
+    with pytest.raises(DataError, match="none of the completions"):
+        evaluate_steps(low, [prm800k(rated(1, chosen=3))])
+
+
+def test_shares_of_nothing_are_unknown() -> None:
+    report = evaluate_steps(lambda _, solutions: [[0.9] * len(steps) for steps in solutions], [ROWS[2]])
+    assert report.accuracy.accuracy == 1.0
+    first = report.first_error
+    assert np.isnan([report.precision, report.recall, report.f1, first.accuracy_wrong, first.f1]).all()
+
+
 @pytest.mark.parametrize(
     ("said", "kind", "message"),
     [
