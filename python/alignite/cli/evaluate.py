@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignite.cli.options import check_data, escaped, parse, stderr
+from alignite.cli.score_folders import with_run_criteria
 from alignite.cli.scorers import Panel, check_models, open_panel
 from alignite.config import EvaluateConfig
 from alignite.errors import DataError, ResourceError, UsageError
@@ -24,6 +25,7 @@ def run(argv: Sequence[str]) -> int:
     config, as_json = parse(
         EvaluateConfig, "alignite evaluate", "Evaluate reward models on pairs, rankings or rated steps.", argv
     )
+    config = with_run_criteria(config)
     config.validate()
     if not config.data:
         raise UsageError("no data is given", fix="add --data FILE")
@@ -40,6 +42,14 @@ def run(argv: Sequence[str]) -> int:
     rows = list(read_rows(find_files(config.data), config.column_names(), counted))
     if not rows:
         raise DataError("there is no row", where=" ".join(config.data), why=str(skipped) or None, fix="give rows")
+    column = config.category_column
+    if column != "category" and not any(column in row for _, row in rows):
+        raise DataError(
+            f"no row has the column {column!r}",
+            where=" ".join(config.data),
+            why=f"category_column names it; the first row has {', '.join(rows[0][1]) or 'no column'}",
+            fix="name a column of the rows",
+        )
     panel = open_panel(config)
     if _are_steps(rows, config.format) and len(panel.models) == 1 and hasattr(panel.models[0], "step_scores"):
         result, lines, scores = _steps(panel, rows, skipped, config)
@@ -85,11 +95,12 @@ def _pairs(panel: Panel, rows: Iterable[Placed], skipped: Skipped, config: Evalu
     if config.safety_column is not None:
         about = np.array([one.row[config.safety_column] for one in scored.candidates for _ in one.replies], dtype=bool)
     combined = scored.with_column(panel.combine(scored.columns().T, about))
+    by_criterion = 0
     for number, one in enumerate(scored.candidates):
         about_one = panel.criterion_of(one.row)
         if about_one is not None:
-            own = [column for column, head in enumerate(panel.heads) if head in (None, about_one)]
-            combined.scores[number] = panel.combine(scored.scores[number][:, own])[:, None]
+            combined.scores[number] = panel.combine_row(scored.scores[number], about_one)[:, None]
+            by_criterion += 1
     how: dict[str, Any] = {"category_column": config.category_column, "num_bins": config.num_bins}
     names = panel.columns
     report = report_on(combined, **how)
@@ -104,10 +115,15 @@ def _pairs(panel: Panel, rows: Iterable[Placed], skipped: Skipped, config: Evalu
         first, second = (np.concatenate([one[kind] for one in _by_pairs(scored)]).T for kind in (0, 1))
         agreement = ensemble_disagreement(np.stack([first, second], axis=1))
         result |= {"combine": config.combine, "models": {name: one.to_dict() for name, one in each.items()}}
+        result["by_criterion"] = by_criterion
+        how_combined = f"combined ({config.combine})"
+        if by_criterion:
+            others = f", others by the {config.combine}" if by_criterion < len(scored.candidates) else ""
+            how_combined = f"each row by its criterion's head{others}"
         result["agreement"] = agreement
         lines += _table(
             ["model", "accuracy", "95 %", "ties", "ECE", "log loss", "length r"],
-            [_row(name, one) for name, one in [*each.items(), (f"combined ({config.combine})", report)]],
+            [_row(name, one) for name, one in [*each.items(), (how_combined, report)]],
         )
         lines += ["", f"of pairs of models {agreement['disagreement']:.1%} order a pair differently", ""]
     else:

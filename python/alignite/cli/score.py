@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from alignite.cli.options import check_data, escaped, parse, stderr
+from alignite.cli.score_folders import with_run_criteria
 from alignite.cli.scorers import check_models, open_panel
 from alignite.config import ScoreConfig
 from alignite.errors import AligniteError, DataError, ResourceError, UsageError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 def run(argv: Sequence[str]) -> int:
     """Write rows again with the scores of their replies, and say what became of every row."""
     config, as_json = parse(ScoreConfig, "alignite score", "Score the replies of rows by reward models.", argv)
+    config = with_run_criteria(config)
     config.validate()
     for name, example in (("data", "--data FILE"), ("output", "--output FILE.jsonl")):
         if not getattr(config, name):
@@ -48,6 +50,9 @@ def run(argv: Sequence[str]) -> int:
     def combine(scores: NDArray[np.float64], row: Mapping[str, Any]) -> NDArray[np.float64]:
         if config.combine == "lexicographic" and len(scores) < 2:
             raise DataError("lexicographic orders the replies of a row, and the row has one", fix="give several")
+        about = panel.criterion_of(row) if panel.chosen_head is None else None
+        if about is not None:
+            return panel.combine_row(scores, about)
         is_safety = panel.safety_of(row, config.safety_column) if config.safety_column is not None else False
         return panel.combine(scores, np.full(len(scores), is_safety) if config.combine == "threshold" else None)
 

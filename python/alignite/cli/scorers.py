@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignite.cli.options import check_model_folder
+from alignite.cli.score_folders import check_kinds
 from alignite.client import HttpClient, RewardClient
 from alignite.config import ScorerOptions
 from alignite.errors import DataError, ModelError, UsageError
@@ -105,14 +106,19 @@ class Panel:
             raise DataError(f"column {column!r} holds {value!r:.40}, not true or false", fix="mend the row")
         return value
 
+    def combine_row(self, scores: NDArray[np.float64], about: int | None) -> NDArray[np.float64]:
+        """One score a reply, float64 (replies,), of a row's columns; of several heads the one that it is about."""
+        own = [column for column, head in enumerate(self.heads) if about is None or head in (None, about)]
+        return self.combine(scores[:, own])
+
     def criterion_of(self, row: Mapping[str, Any]) -> int | None:
-        """The head of what a row is about; None where it or the options say nothing.
+        """The head of what a row is about; None where it or the options say nothing, or all heads are combined.
 
         Raises:
             DataError: its criterion is none of the options'.
         """
         said, criteria = row.get("criterion"), self.options.criteria
-        if said is None or not criteria:
+        if said is None or not criteria or self.options.combine not in ("mean", "min"):
             return None
         if isinstance(said, str) and said in criteria:
             return criteria.index(said)
@@ -138,7 +144,7 @@ def check_models(options: ScorerOptions) -> None:
     """Find the models before torch is imported.
 
     Raises:
-        UsageError: no model is given. ModelError: one is not there.
+        UsageError: no model is given, or one of another kind. ModelError: one is not there.
     """
     names = [*options.reward_model, *options.process_reward_model]
     if not names:
@@ -151,13 +157,14 @@ def check_models(options: ScorerOptions) -> None:
             check_model_folder(name, "adapter" if options.base_model is not None else "model")
     if options.base_model is not None:
         check_model_folder(options.base_model)
+    check_kinds(options)
 
 
 def open_panel(options: ScorerOptions) -> Panel:
     """The models that the options name.
 
     Raises:
-        ModelError, AdapterError, TokenizerError: as opening them does.
+        ModelError, AdapterError, TokenizerError, UsageError: as opening them does.
     """
     import torch
 
@@ -182,7 +189,11 @@ def open_panel(options: ScorerOptions) -> Panel:
     for name in options.process_reward_model:
         kind: dict[str, Any] = {"aggregation": options.aggregation, "neutral_is_good": options.neutral_is_good}
         base = _checked_base(name, options)
-        models.append(ProcessRewardModel.from_folder(name, base=base, **where, **kind))
+        try:
+            models.append(ProcessRewardModel.from_folder(name, base=base, **where, **kind))
+        except UsageError as error:
+            error.where = error.where or name
+            raise
     return Panel([*options.reward_model, *options.process_reward_model], models, options)
 
 

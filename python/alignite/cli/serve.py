@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from alignite.cli.options import parse, stderr
+from alignite.cli.score_folders import with_run_criteria
 from alignite.cli.scorers import Combined, check_models, open_panel
 from alignite.config import ServeConfig
 
@@ -18,6 +19,7 @@ from alignite.config import ServeConfig
 def run(argv: Sequence[str]) -> int:
     """Answer POST /score until SIGTERM or Ctrl-C; prints where."""
     config, as_json = parse(ServeConfig, "alignite serve", "Serve reward models over HTTP, on this machine.", argv)
+    config = with_run_criteria(config)
     config.validate()
     check_models(config)
 

@@ -29,7 +29,10 @@ class ScorerOptions(Options):
         help="take this head of models with several: its place from 0, or one of criteria; default: each counts as a "
         "model",
     )
-    criteria: list[str] = option(default=[], help="names of the heads of models with several, as in training")
+    criteria: list[str] = option(
+        default=[],
+        help="names of the heads of models with several, as in training; default: as the run's config.yaml says",
+    )
     combine: str = option(
         default="mean",
         help="how several scores of a reply become one",
@@ -66,7 +69,9 @@ class ScorerOptions(Options):
         if self.head is not None and self.head not in self.criteria and not self.head.isdecimal():
             raise ConfigError(
                 f"head is {self.head!r}",
-                fix=f"it is one of {', '.join(self.criteria)}" if self.criteria else "it is a number, counted from 0",
+                fix=f"it is one of {', '.join(self.criteria)}"
+                if self.criteria
+                else "it is a number, counted from 0, or one of the names that --criteria gives",
             )
         if not math.isfinite(self.threshold) or not all(map(math.isfinite, self.weights)):
             raise ConfigError("threshold or one of weights is not finite", fix="give finite numbers")

@@ -73,7 +73,8 @@ class ProcessRewardModel:
         head: Any = getattr(model, "score", None)
         if head is None or head.out_features not in (2, 3):
             raise UsageError(
-                "the model has no head with two or three classes", fix="load it with load_reward_model(heads=2)"
+                "the model has no head with two or three classes",
+                fix="train one with `alignite prm`; in Python, load_reward_model(heads=2) gives a new head",
             )
         if aggregation not in AGGREGATIONS:
             raise UsageError(f"there is no aggregation {aggregation!r}", fix=f"it is one of {', '.join(AGGREGATIONS)}")

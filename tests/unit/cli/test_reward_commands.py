@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -218,6 +219,74 @@ def test_a_row_about_a_criterion_is_judged_by_its_head(
     assert "criteria names 1" in capsys.readouterr().err
     assert main([*words, "--head", "kind"]) == 2
     assert "counted from 0" in capsys.readouterr().err
+
+
+def test_a_run_names_its_heads(models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(models["two"], run)
+    (run / "config.yaml").write_text("criteria: [kind, true]\nnum_heads: 1\n".replace("true", "'true'"))
+    rows: list[dict[str, Any]] = [
+        {"prompt": "q", "chosen": "a", "rejected": "b", "criterion": about} for about in ("kind", "true", None)
+    ]
+    data = rows_file(tmp_path / "rows.jsonl", rows)
+    one = ["evaluate", "--reward_model", str(run), "--data", data]
+    found = result(capsys, *one)
+    assert list(found["models"]) == [f"{run}[kind]", f"{run}[true]"]
+    assert found["by_criterion"] == 2
+    assert result(capsys, *one, "--criteria", "kind", "true") == found
+    assert main(one) == 0
+    assert "each row by its criterion's head, others by the mean" in capsys.readouterr().out
+    assert result(capsys, *one, "--head", "true")["accuracy"]["pairs"] == 2
+    assert main([*one, "--criteria", "true", "kind"]) == 2
+    assert "trained as kind, true" in capsys.readouterr().err
+    # What no head's names fit stays numbered: weights over all, and another model with heads of its own.
+    weighted = result(capsys, *one, "--combine", "weighted", "--weights", "1", "2")
+    assert list(weighted["models"]) == [f"{run}[0]", f"{run}[1]"]
+    beside = result(capsys, *one[:3], models["two"], *one[3:])
+    assert next(iter(beside["models"])) == f"{run}[0]"
+    assert next(iter(result(capsys, *one[:3], models["one"], *one[3:])["models"])) == f"{run}[kind]"
+
+    # A score is that of the head that the row is about.
+    target = tmp_path / "scored.jsonl"
+    result(capsys, "score", *one[1:], "--output", str(target))
+    scores = RewardModel.from_folder(models["two"]).score(["q"], ["a"])[0]
+    wanted = [scores[0], scores[1], scores.mean()]
+    assert [row["score_chosen"] for row in read(target)] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_models_of_the_other_kind_are_refused(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = rows_file(tmp_path / "rows.jsonl", RANKED)
+    prm, reward, other = (tmp_path / name for name in ("prm", "reward", "other"))
+    for folder, config in ((prm, "num_classes: 2"), (reward, "num_heads: 2"), (other, None)):
+        shutil.copytree(models["two"], folder)
+        if config is not None:
+            (folder / "config.yaml").write_text(config)
+    about = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(about | {"architectures": ["Qwen2ForTokenClassification"]}))
+    shutil.copytree(prm, prm / "checkpoint-5", ignore=shutil.ignore_patterns("config.yaml"))
+    for folder in (prm, prm / "checkpoint-5", other):
+        assert main(["evaluate", "--reward_model", str(folder), "--data", data]) == 2
+        err = capsys.readouterr().err
+        assert f"{folder}: a process reward model" in err
+        assert "--process_reward_model" in err
+    for name in (str(reward), models["one"]):
+        assert main(["evaluate", "--process_reward_model", name, "--data", data]) == 2
+        err = capsys.readouterr().err
+        assert f"{name}: " in err
+        assert "train one with `alignite prm`" in err
+
+
+def test_a_category_column_that_no_row_has(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "b", "rejected": "a", "kind": 1}]
+    words = ["evaluate", "--reward_model", models["one"], "--data", rows_file(tmp_path / "rows.jsonl", rows)]
+    assert main([*words, "--category_column", "nosuch"]) == 3
+    assert "no row has the column 'nosuch'" in capsys.readouterr().err
+    assert list(result(capsys, *words, "--category_column", "kind")["categories"]) == ["1"]
+    assert result(capsys, *words)["categories"] == {}
 
 
 def test_solutions_are_graded_by_the_true_answer(
