@@ -132,7 +132,7 @@ def test_levels(row: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "q", "first": "a"}, "a reply is empty"),
+        ({"prompt": "q", "first": "a"}, "the row has no 'second'"),
         ({"prompt": "q", "first": "a", "second": "a"}, "replies are the same"),
         ({"prompt": 3, "first": "a", "second": "b"}, "no text and no messages"),
         ({"prompt": [{"role": "user"}], "first": "a", "second": "b"}, "no text and no messages"),

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from alignite.data.survey import Count
-from alignite.errors import DataError, UsageError
+from alignite.errors import AligniteError, DataError, Preempted, UsageError
 from alignite.feedback.agreement import Share, wilson
 from alignite.feedback.choices import Generate, as_text, choice_probabilities
-from alignite.feedback.rows import BadRows, OnBadRow, preference_row
+from alignite.feedback.rows import BadRows, OnBadRow, need, preference_row
 
 Judge = Callable[[Any, Any, Any], "float | None"]
 """(prompt, first, second) to the chance that the first reply is better; None where the answer could not be read."""
@@ -101,13 +101,13 @@ class AnnotationReport:
     """What became of the pairs.
 
     Args:
-        pairs: judged, the unparsable ones among them.
+        pairs: judged, the unparsable ones among them; not those that the judge fails on, which are ``bad``.
         unparsable: pairs with an answer that could not be read, in either order; left out.
         inconsistent: pairs whose winner changed with the order.
         position_bias: their share of the pairs that were read in both orders; NaN where there are none.
         first_share: the mean chance given to the reply that stood first; .5 is fair. NaN likewise.
         ties: pairs that ended at p = .5.
-        bad: by reason, the rows that could not be judged.
+        bad: by reason, the rows that could not be judged, those that the judge fails on among them.
     """
 
     pairs: int
@@ -137,7 +137,7 @@ def annotate(
     *,
     swap: bool = True,
     inconsistent: Literal["keep", "drop", "soften"] = "keep",
-    names: tuple[str, str] = ("first", "second"),
+    names: tuple[str, str] | None = None,
     workers: int = 1,
     on_bad_row: OnBadRow = "error",
 ) -> tuple[list[dict[str, Any]], AnnotationReport]:
@@ -149,15 +149,18 @@ def annotate(
         swap: whether each pair is judged in both orders and averaged; else position bias stays in and cannot be told.
         inconsistent: what becomes of pairs whose winner changes with the order: ``keep`` takes their mean, ``drop``
             leaves them out, ``soften`` says p = .5.
-        names: the columns of the replies; ("chosen", "rejected") judges old pairs anew.
+        names: the columns of the replies; default: ``first`` and ``second``, else ``chosen`` and ``rejected``, which
+            are judged anew, else two ``completions``.
         workers: pairs judged at the same time, in threads; rows keep their order.
-        on_bad_row: whether a row that cannot be judged ends the work or is counted.
+        on_bad_row: whether a row that cannot be judged, or that the judge fails on, ends the work, and all labels with
+            it, or is counted, and the others are kept.
 
     Returns:
         Rows ``prompt``, ``chosen``, ``rejected``, ``p`` with p >= .5; and the report.
 
     Raises:
-        DataError: a row lacks a column or has equal replies, or the judge gives something that is no probability.
+        DataError: a row lacks a column or has equal replies, or the judge raises or gives something that is no
+            probability; the row is named. AligniteError: the judge's own, likewise.
         UsageError: an option is out of range.
     """
     if inconsistent not in ("keep", "drop", "soften") or workers < 1:
@@ -169,7 +172,7 @@ def annotate(
     pairs = []
     for number, row in enumerate(rows):
         try:
-            prompt, first, second = row.get("prompt"), row.get(names[0]), row.get(names[1])
+            prompt, (first, second) = row.get("prompt"), _replies(row, names)
             preference_row(prompt, first, second, 0.5)
             as_text(prompt or "")
         except (DataError, KeyError, TypeError) as error:
@@ -177,11 +180,15 @@ def annotate(
             bad.add(f"row {number}", what)
         else:
             pairs.append((f"row {number}", prompt or "", first, second))
-    judged = _judged(pairs, judge, swap, workers)
+    judged = _judged(pairs, judge, swap, workers, keep_errors=on_bad_row == "skip")
     made = []
-    flips = unparsable = ties = 0
+    flips = unparsable = ties = failed = 0
     firsts: list[float] = []
-    for (_, prompt, first, second), orders in zip(pairs, judged, strict=True):
+    for (where, prompt, first, second), orders in zip(pairs, judged, strict=True):
+        if isinstance(orders, AligniteError):
+            bad.add(where, orders)
+            failed += 1
+            continue
         if orders is None:
             unparsable += 1
             continue
@@ -197,7 +204,7 @@ def annotate(
         ties += p == 0.5
         made.append(preference_row(prompt, first, second, p))
     report = AnnotationReport(
-        len(pairs),
+        len(pairs) - failed,
         unparsable,
         flips,
         flips / len(firsts) if firsts else math.nan,
@@ -208,31 +215,75 @@ def annotate(
     return made, report
 
 
+def _replies(row: Mapping[str, Any], names: tuple[str, str] | None) -> tuple[Any, Any]:
+    """The two replies of a row."""
+    for one, other in [names] if names is not None else [("first", "second"), ("chosen", "rejected")]:
+        if names is not None or one in row or other in row:
+            return need(row, one), need(row, other)
+    if "completions" not in row:
+        raise DataError(
+            "the row has neither first and second, nor chosen and rejected, nor completions",
+            why=f"it has {', '.join(map(str, row)) or 'nothing'}",
+            fix="give two replies, or name their columns by names",
+        )
+    given = row["completions"]
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        raise DataError("completions is no list of two replies", fix="make pairs of a ranking by rows_from_rankings")
+    return given[0], given[1]
+
+
 def _judged(
-    pairs: Sequence[tuple[str, Any, Any, Any]], judge: Judge, swap: bool, workers: int
-) -> list[tuple[float, float] | None]:
-    """Of each pair the chances of the reply shown first, in both orders; None where one could not be read."""
+    pairs: Sequence[tuple[str, Any, Any, Any]], judge: Judge, swap: bool, workers: int, *, keep_errors: bool = False
+) -> list[tuple[float, float] | AligniteError | None]:
+    """Of each pair the chances of the reply shown first, in both orders; None where one could not be read.
 
-    def once(where: str, prompt: Any, first: Any, second: Any) -> float | None:
-        p = judge(prompt, first, second)
-        if p is not None and not 0 <= p <= 1:
-            raise DataError(
-                f"the judge gives {p!r}", where=where, fix="a judge gives a chance between 0 and 1, or None"
-            )
-        return None if p is None else float(p)
+    What the judge fails on is raised as an error that names the pair, or stands in the pair's place.
+    """
 
-    def both(pair: tuple[str, Any, Any, Any]) -> tuple[float, float] | None:
+    def both(pair: tuple[str, Any, Any, Any]) -> tuple[float, float] | AligniteError | None:
         where, prompt, first, second = pair
-        one = once(where, prompt, first, second)
-        if one is None:
-            return None
-        other = once(where, prompt, second, first) if swap else 1.0 - one
+        try:
+            one = _asked(judge, prompt, first, second)
+            if one is None:
+                return None
+            other = _asked(judge, prompt, second, first) if swap else 1.0 - one
+        except Preempted:
+            raise
+        except AligniteError as error:
+            if keep_errors:
+                return error
+            error.where = where if error.where is None else f"{where}, {error.where}"
+            raise
         return None if other is None else (one, other)
 
     if workers == 1:
         return [both(pair) for pair in pairs]
     with ThreadPoolExecutor(max_workers=workers) as pool:
         return list(pool.map(both, pairs))
+
+
+def _asked(judge: Judge, prompt: Any, first: Any, second: Any) -> float | None:
+    try:
+        p: Any = judge(prompt, first, second)
+    except AligniteError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"the judge raises {type(error).__name__}",
+            why=str(error) or None,
+            fix="mend the judge; annotate's on_bad_row='skip' counts such rows and keeps the others",
+        ) from error
+    if p is None:
+        return None
+    try:
+        chance = math.nan if isinstance(p, str | bytes) else float(p)
+    except (TypeError, ValueError):
+        chance = math.nan
+    if not 0 <= chance <= 1:
+        raise DataError(
+            "the judge gives no chance between 0 and 1", why=f"it gives {p!r:.80}", fix="give a chance, or None"
+        )
+    return chance
 
 
 @dataclass(frozen=True)
@@ -284,7 +335,7 @@ def win_rate(
         for number, (prompt, one, other) in enumerate(zip(prompts, mine, others, strict=True))
         if one != other
     ]
-    judged = [orders for orders in _judged(pairs, judge, True, workers) if orders is not None]
+    judged = [orders for orders in _judged(pairs, judge, True, workers) if isinstance(orders, tuple)]
     points = [float(np.sign(swapped_mean(*orders) - 0.5) + 1) / 2 for orders in judged]
     points += [0.5] * (len(prompts) - len(pairs))
     if not points:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from alignite.data.survey import Count
-from alignite.errors import DataError
+from alignite.errors import AligniteError, DataError
 
 OnBadRow = Literal["error", "skip"]
 EXAMPLES = 3
@@ -23,11 +23,11 @@ class BadRows:
         self._raises = on_bad_row == "error"
         self._found: dict[str, list[str]] = {}
 
-    def add(self, where: str, error: DataError) -> None:
+    def add(self, where: str, error: AligniteError) -> None:
         """Note a row.
 
         Raises:
-            DataError: the row's error with its place, when rows are not skipped.
+            AligniteError: the row's error with its place, when rows are not skipped.
         """
         if self._raises:
             error.where = where

@@ -11,7 +11,7 @@ from stub_server import stub_server
 
 from alignite.client import ChatClient, Completion, HttpClient, Token
 from alignite.data.convert import convert_rows
-from alignite.errors import DataError, UsageError
+from alignite.errors import DataError, ResourceError, UsageError
 from alignite.feedback.annotate import PromptedJudge, annotate, swapped_mean, win_rate
 from alignite.feedback.choices import as_text, choice_probabilities, parse_choice
 
@@ -71,6 +71,60 @@ def test_old_pairs_are_judged_anew() -> None:
     rows = [{"prompt": "q", "chosen": "no", "rejected": "yes!", "margin": 2}]
     made, _ = annotate(rows, by_length, names=("chosen", "rejected"))
     assert made[0]["chosen"] == "yes!"
+
+
+def test_replies_stand_in_columns_of_several_names() -> None:
+    rows = [
+        {"prompt": "q", "chosen": "no", "rejected": "yes!", "p": 0.9},
+        {"prompt": "q", "completions": ["no", "yes!"], "scores": [1, 0]},
+    ]
+    made, _ = annotate(rows, by_length)
+    assert [row["chosen"] for row in made] == ["yes!", "yes!"]
+    assert made[0]["p"] == made[1]["p"] == pytest.approx(by_length("q", "yes!", "no"))
+    for row, said in [
+        ({"prompt": "q", "a": "x"}, "neither first and second, nor chosen and rejected, nor completions"),
+        ({"prompt": "q", "first": "x"}, "the row has no 'second'"),
+        ({"prompt": "q", "chosen": "x", "rejected": None}, "the row has no 'rejected'"),
+        ({"prompt": "q", "completions": ["a", "b", "c"]}, "no list of two replies"),
+        ({"prompt": "q", "first": "x", "second": ""}, "a reply is empty"),
+    ]:
+        with pytest.raises(DataError, match=said) as caught:
+            annotate([row], by_length)
+        assert caught.value.where == "row 0"
+    with pytest.raises(DataError, match="no 'a'"):
+        annotate(rows, by_length, names=("a", "b"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_judge_that_fails_costs_its_row_alone(workers: int) -> None:
+    def judge(prompt: str, first: str, second: str) -> Any:
+        if prompt == "q1":
+            raise RuntimeError("no answer")
+        if prompt == "q2":
+            raise ResourceError("the server is away", where="http://x")
+        return "high" if prompt == "q3" else by_length(prompt, first, second)
+
+    made, report = annotate(PAIRS, judge, workers=workers, on_bad_row="skip")
+    assert [row["prompt"] for row in made] == ["q0", "q4"]
+    assert made == [row for row in annotate(PAIRS, by_length)[0] if row["prompt"] in ("q0", "q4")]
+    assert (report.pairs, report.unparsable) == (2, 0)
+    assert {reason: found.examples for reason, found in report.bad.items()} == {
+        "the judge raises RuntimeError": ["row 1"],
+        "the server is away": ["row 2"],
+        "the judge gives no chance between 0 and 1": ["row 3"],
+    }
+    for number, kind, where in (
+        (1, DataError, "row 1"),
+        (2, ResourceError, "row 2, http://x"),
+        (3, DataError, "row 3"),
+    ):
+        rows = [row if n in (0, number) else PAIRS[0] for n, row in enumerate(PAIRS)]
+        with pytest.raises(kind) as caught:
+            annotate(rows, judge, workers=workers)
+        assert caught.value.where == where
+    with pytest.raises(DataError, match="raises RuntimeError") as failed:
+        win_rate(["q0", "q1"], lambda asked: ["x", "y"], ["v", "w"], judge)
+    assert (failed.value.where, failed.value.why) == ("prompt 1", "no answer")
 
 
 def test_answers_that_cannot_be_read_are_counted() -> None:
