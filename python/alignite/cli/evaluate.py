@@ -224,7 +224,7 @@ def _step_lines(report: StepReport) -> list[str]:
     found, first = report.accuracy, report.first_error
     lines = [
         f"steps        {found.steps:,}"
-        + (f", of which {report.alternatives:,} are alternatives" if report.alternatives else ""),
+        + (f", {report.alternatives:,} of them alternatives" if report.alternatives else ""),
         f"accuracy     {found.accuracy:.1%}, 95 % interval {found.low:.1%} to {found.high:.1%}",
         f"wrong steps  precision {_percent(report.precision)}, recall {_percent(report.recall)}, "
         f"F1 {_percent(report.f1)}",

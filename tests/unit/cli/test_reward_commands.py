@@ -327,6 +327,16 @@ def test_rated_steps_are_evaluated(models: dict[str, str], tmp_path: Path, capsy
     assert "found in - of 0 wrong solutions" in capsys.readouterr().out
     assert result(capsys, *words[:-1], right)["first_error"]["accuracy_wrong"] is None
 
+    # PRM800K's alternatives count, each in a line of its own.
+    two = {"completions": [{"text": "a", "rating": 1}, {"text": "b", "rating": -1}], "chosen_completion": 0}
+    label = {"steps": [two, two], "finish_reason": "solution"}
+    tree = rows_file(tmp_path / "prm800k.jsonl", [{"question": {"problem": "1?"}, "label": label}])
+    lines = tmp_path / "tree.jsonl"
+    assert main([*words[:-1], tree, "--output", str(lines)]) == 0
+    assert "steps        4, 2 of them alternatives" in capsys.readouterr().out
+    assert [row.get("steps") for row in read(lines)] == [None, ["a", "b"], ["b"]]
+    assert [row["labels"] for row in read(lines)] == [[1, 1], [None, -1], [-1]]
+
     # The same model ranks whole solutions.
     ranked = [{"prompt": "2?", "completions": ["a\nb", "c\nd\ne"], "scores": [1, 0]}]
     report = result(capsys, "evaluate", "--process_reward_model", models["prm"], "--aggregation", "min", "--data",
