@@ -340,3 +340,10 @@ def test_what_was_counted_for_nothing_has_no_mean(tiny_model_folder: Path, tmp_p
     assert "accuracy/helpful" in found[0]
     assert "eval_accuracy/helpful" in found[-1]
     assert not any("harmless" in name for line in found for name in line)
+
+
+def test_a_run_of_another_method_is_not_gone_on_with(tiny_model_folder: Path, tmp_path: Path) -> None:
+    RewardTrainer(tiny_model_folder, RewardConfig(output_dir=str(tmp_path / "run"), **SHARED), PAIRS).train()
+    config = DPOConfig(output_dir=str(tmp_path / "run"), **SHARED)
+    with pytest.raises(AligniteError, match="by reward, not by dpo"):
+        DPOTrainer(tiny_model_folder, None, config, PAIRS).train()
