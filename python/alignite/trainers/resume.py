@@ -95,6 +95,13 @@ def check(saved: Checkpoint, config: dict[str, Any]) -> None:
         CheckpointError: names each field, its old and its new value.
     """
     before: dict[str, Any] = saved.state["config"]
+    if before.get("method") != config.get("method"):  # then most options differ, which says nothing more
+        raise CheckpointError(
+            "the run in this folder was made by another method",
+            where=str(saved.folder),
+            why=f"by {before.get('method')}, not by {config.get('method')}",
+            fix="choose another output_dir",
+        )
     changed = []
     for name in sorted(before.keys() | config.keys()):
         old, new = before.get(name), config.get(name)
