@@ -23,6 +23,7 @@ from alignite.models.columns import AGAINST
 from alignite.models.loading import load_model
 from alignite.models.memory import count_parameters, empty_model
 from alignite.objectives.odd_rows import LABELLED_BAD, NOTHING
+from alignite.objectives.registry import METHODS, method_of, objective_of
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
 from alignite.trainers.made_rows import made_file, make_rows, unmade
@@ -53,9 +54,11 @@ class PreferenceTrainer(Trainer):
         model: a transformers folder, or a loaded model.
         ref_model: the reference of objectives that have one: a folder or a loaded model. Default: the model as it is
             before training, which costs no memory with an adapter and a copy of the weights without one.
-        args: a :class:`alignite.config.PreferenceConfig`.
+        args: the config of a method, such as :class:`alignite.DPOConfig`; or, with an objective, a
+            :class:`alignite.config.PreferenceConfig`.
         train_dataset, eval_dataset, processing_class, peft_config, callbacks: as in :class:`alignite.SFTTrainer`.
-        objective: what is minimised. ``kinds``: the records that it takes.
+        objective: what is minimised; default: the objective of the method that ``args`` is the config of, with its
+            options. ``kinds``: the records that it takes; default: those of that method, or pairs and rankings.
 
     Raises:
         ConfigError, UsageError: an option is out of range, or something is not given.
@@ -72,13 +75,18 @@ class PreferenceTrainer(Trainer):
         peft_config: Any = None,
         callbacks: Sequence[Callback] = (),
         *,
-        objective: Objective,
-        kinds: Sequence[str] = PAIRED,
+        objective: Objective | None = None,
+        kinds: Sequence[str] | None = None,
     ) -> None:
         config = args if args is not None else PreferenceConfig()
+        if objective is None:
+            self.method = self.method or method_of(config)
+            objective = objective_of(self.method, config)
+            kinds = kinds if kinds is not None else METHODS[self.method].kinds
+        records = kinds if kinds is not None else PAIRED
 
         def prepare_records(data: Any, tokenizer: ChatTokenizer, folder: Path, expected: str | None) -> PreparedSet:
-            options, taken = config, kinds
+            options, taken = config, tuple(records)
             if isinstance(objective, RowMaker):
                 taken = (objective.makes,)
                 if objective.takes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alignite.cli.main import main
-from alignite.config.preference import METHOD_CONFIGS
+from alignite.config.preference import METHOD_CONFIGS, QuarkConfig
 from alignite.errors import DataError, UsageError
 from alignite.objectives.coh import CoHObjective
 from alignite.objectives.registry import make_objective
@@ -30,6 +31,21 @@ def made(name: str, data: Any, folder: Path, **options: Any) -> list[dict[str, A
     output, _ = make_rows(data, make_objective(name), config, folder / "out.jsonl")  # type: ignore[arg-type]
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
     return written(output)
+
+
+def test_rankings_of_one_reply_are_one_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page on Quark makes them of rows of one rated reply."""
+    page = Path(__file__).parent.parent.parent.parent / "docs" / "methods" / "quark.md"
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        exec(block, {})
+    output, _ = make_rows(
+        "scored.jsonl", make_objective("quark", num_quantiles=2), QuarkConfig(), tmp_path / "out.jsonl"
+    )
+    assert [(row["prompt"], row["completion"]) for row in written(output)] == [
+        ("<rwd_0>Say hello.", "Hello!"),
+        ("<rwd_1>Say hello.", "Go away."),
+    ]
 
 
 def test_rows_of_files_of_any_format(tmp_path: Path) -> None:
