@@ -209,10 +209,14 @@ def test_the_base_is_the_one_that_the_adapter_names(
 def test_their_cards_say_how_they_are_used(
     base: str, reward_run: Path, prm_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for run, name, model in ((reward_run, "reward_model", RewardModel), (prm_run, "process_reward_model", None)):
+    runs: Any = (
+        (reward_run, "reward_model", RewardModel, "replies"),
+        (prm_run, "process_reward_model", None, "the steps of solutions"),
+    )
+    for run, name, model, what in runs:
         text = (run / "README.md").read_text()
         assert f"alignite score --{name}={run} --base_model={base} --data rows.jsonl" in text
-        assert "trained with alignite to score replies" in text
+        assert f"trained with alignite to score {what} on" in text
         assert "pipeline_tag: text-classification" in text
         assert not re.search("alignite generate|CausalLM|supervised|sft", text)
         (block,) = BLOCK.findall(text)

@@ -40,7 +40,7 @@ OBJECTIVES: dict[str, tuple[Callable[[], Objective], list[Record]]] = {
     "slic margin": (lambda: SLiCObjective(kind="margin"), MIXED),
     "slic list": (lambda: SLiCObjective(kind="list"), MIXED),
     "slic reward": (lambda: SLiCObjective(kind="reward"), MIXED),
-    "slic kl": (lambda: SLiCObjective(reg="kl"), MIXED),
+    "slic k3": (lambda: SLiCObjective(reg="k3"), MIXED),
     "stable_alignment": (StableAlignmentObjective, MIXED),
     "figa": (lambda: FIGAObjective(threshold=3.0), PAIRS),
     "reward": (lambda: RewardObjective(center_rewards_coefficient=0.1, lm_coefficient=0.2), MIXED),

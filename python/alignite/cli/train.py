@@ -81,6 +81,8 @@ def describe(report: dict[str, Any]) -> list[str]:
     # Parts of rows that are used otherwise: solutions that branch have several records.
     lines += [_counted("row", f"makes none: {reason}", entry) for reason, entry in report.get("unmade", {}).items()]
     lines += [_counted("record", reason, entry) for reason, entry in report.get("dropped_records", {}).items()]
+    if report.get("unused_columns"):
+        lines.append(f"  columns that are not read: {', '.join(report['unused_columns'])}")
     return lines
 
 

@@ -58,5 +58,6 @@ def evaluate_loss(
                 before = metrics.get(name, (0.0, 0.0))
                 metrics[name] = (before[0] + total, before[1] + count)
     loss = sum(weight * total / divisor(count) for total, count, weight in sums.values())
-    found = {name: total / divisor(count) for name, (total, count) in metrics.items()}
+    # What nothing was counted for has no mean; 0 would look like one.
+    found = {name: total / count for name, (total, count) in metrics.items() if count > 0}
     return {f"{prefix}loss": loss} | {f"{prefix}{name}": value for name, value in found.items()}

@@ -22,6 +22,7 @@ from alignite.evaluation.candidates import (
     read_candidates,
     score_candidates,
 )
+from alignite.evaluation.intervals import wilson_interval
 from alignite.types import Scorer
 
 if TYPE_CHECKING:
@@ -249,16 +250,6 @@ def pair_accuracy(differences: NDArray[np.float64]) -> Accuracy:
     pairs, right = len(differences), int((differences > 0).sum())
     low, high = wilson_interval(right, pairs)
     return Accuracy(pairs, right, int((differences == 0).sum()), right / pairs if pairs else math.nan, low, high)
-
-
-def wilson_interval(right: float, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """The interval of a share that a normal test at ``z`` does not refuse; 0 to 1 when there is nothing."""
-    if total == 0:
-        return 0.0, 1.0
-    p, over = right / total, 1 + z * z / total
-    middle = p + z * z / (2 * total)
-    reach = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    return max((middle - reach) / over, 0.0), min((middle + reach) / over, 1.0)
 
 
 def calibration(differences: NDArray[np.float64], *, num_bins: int = 10) -> Calibration:

@@ -11,7 +11,7 @@ import numpy as np
 from alignite.data.convert import convert_rows
 from alignite.errors import AligniteError, DataError, NumericsError, UsageError
 from alignite.evaluation.candidates import Placed, Skipped, halved, number_rows, parts
-from alignite.evaluation.reward import wilson_interval
+from alignite.evaluation.intervals import wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from alignite.errors import DataError, UsageError
-from alignite.evaluation.reward import wilson_interval
+from alignite.evaluation.intervals import wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -185,8 +185,11 @@ class Trainer:
         if held_out is not None:
             evaluate = partial(self.evaluate_on, model, held_out)
             if self.args.metric_for_best_model is not None:
-                # A name that does not exist is told before the first update.
-                Best.of(self.args).check(self.evaluate_on(model, held_out, limit=1))
+                # A name that does not exist is told before the first update; the first row may not count for it.
+                found = self.evaluate_on(model, held_out, limit=1)
+                if self.args.metric_for_best_model not in found:
+                    found = self.evaluate_on(model, held_out)
+                Best.of(self.args).check(found)
         return Loop(
             models=self.roles(model, train),
             objective=self.objective,

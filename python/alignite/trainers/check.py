@@ -308,8 +308,10 @@ class _Check:
         model = cast("torch.nn.Module", trainer.model)
         begin = time.perf_counter()
         found = trainer.evaluate_on(model, held_out, limit=count)
-        Best.of(self.args).check(found)
         seconds = time.perf_counter() - begin
+        if self.args.metric_for_best_model not in (None, *found):  # these rows may not count for it
+            found = trainer.evaluate_on(model, held_out)
+        Best.of(self.args).check(found)
         tokens = held_out.window_tokens(np.arange(len(held_out))).sum()
         return seconds * float(tokens) / float(held_out.window_tokens(np.arange(count)).sum())
 

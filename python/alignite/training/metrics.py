@@ -16,7 +16,6 @@ from typing import Any
 
 from alignite.files import cannot_write
 from alignite.training import distributed
-from alignite.types import divisor
 
 _SHOWN = ("loss", "eval_loss", "mean_token_accuracy", "grad_norm", "learning_rate", "tokens_per_second")
 
@@ -111,7 +110,9 @@ class Totals:
         for key, total in self.sums.items():
             kind, _, name = key.partition("/")
             if kind == "sum":
-                found[name] = total / divisor(self.sums[f"count/{name}"])
+                count = self.sums[f"count/{name}"]
+                if count > 0:  # what nothing was counted for has no mean; 0 would look like one
+                    found[name] = total / count
         found["tokens_per_second"] = self.tokens * distributed.world() / max(self.seconds, 1e-9)
         return found
 

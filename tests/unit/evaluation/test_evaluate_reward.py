@@ -13,6 +13,7 @@ from scipy.stats import binomtest, pearsonr, spearmanr
 
 from alignite.data import ChatTokenizer
 from alignite.errors import DataError, NumericsError, UsageError
+from alignite.evaluation.intervals import wilson_interval
 from alignite.evaluation.reward import (
     SelectHead,
     calibration,
@@ -20,7 +21,6 @@ from alignite.evaluation.reward import (
     evaluate_reward,
     length_correlation,
     pair_accuracy,
-    wilson_interval,
 )
 from alignite.models.reward_files import load_reward_model
 from alignite.scoring.reward import RewardModel

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from alignite.config import PrepareConfig, PRMConfig, RewardConfig, SFTConfig
+from alignite.config import PrepareConfig, PRMConfig, RewardConfig
 from alignite.config.preference import METHOD_CONFIGS
 from alignite.data import ChatTokenizer, prepare
 from alignite.evaluation.best_of_n import Pool, best_of_n_curve
@@ -19,14 +19,11 @@ from alignite.evaluation.loss import evaluate_loss
 from alignite.evaluation.math_answers import grade_answer
 from alignite.models.loading import load_model
 from alignite.objectives import SimPOObjective
-from alignite.objectives.coh import ChainOfHindsight
 from alignite.objectives.hir import HindsightRelabel, contrast_rows
-from alignite.objectives.quark import quark_rows
 from alignite.scoring.process_reward import ProcessRewardModel, outcome_steps
 from alignite.scoring.reward import RewardModel
 from alignite.trainers.methods import trainer_of
 from alignite.trainers.reward import PRMTrainer, RewardTrainer
-from alignite.trainers.sft import SFTTrainer
 
 # To follow a marker takes longer than to prefer a word.
 FOLLOWED = 150
@@ -60,9 +57,12 @@ def labelled(rows: Rows) -> Rows:
     ]
 
 
+def two(rows: Rows) -> Rows:
+    return [row | {"completions": row["completions"][:2], "scores": row["scores"][:2]} for row in rows]
+
+
 def instructions(rows: Rows) -> Rows:
-    two = [row | {"completions": row["completions"][:2], "scores": row["scores"][:2]} for row in rows]
-    return contrast_rows(HindsightRelabel(good="+", bad="-")(two), size=2)
+    return contrast_rows(HindsightRelabel(good="+", bad="-")(two(rows)), size=2)
 
 
 def marked(before: str = "", after: str = "") -> Callable[[Rows], Rows]:
@@ -80,11 +80,14 @@ class Case:
     rows: Callable[[Rows], Rows] = as_they_are
     held_out: Callable[[Rows], Rows] = as_they_are
     steps: int = 30
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 CASES = {
     "kto": Case(labelled),
-    "quark": Case(lambda rows: quark_rows(rows, 3, "<{quantile}> "), marked(before="<0> "), FOLLOWED),
+    "coh": Case(pairs, marked(after="\n+"), FOLLOWED, {"good": "+", "bad": "-", "forms": ["p", "n"]}),
+    "quark": Case(as_they_are, marked(before="<0> "), FOLLOWED, {"num_quantiles": 3, "marker": "<{quantile}> "}),
+    "hir": Case(two, instructions, options={"good": "+", "bad": "-", "group_size": 2}),
     "figa": Case(pairs),
     "contrast": Case(instructions, instructions),
 }
@@ -102,7 +105,7 @@ def margin(model: torch.nn.Module, folder: Path, rows: Rows, work: Path) -> floa
 def test_the_margin_of_prompts_that_were_held_out_rises(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     case = CASES.get(method, Case())
     options = OPTIONS | {"output_dir": str(tmp_path / "run"), "max_steps": case.steps}
-    config = METHOD_CONFIGS[method](model=str(tiny_model_folder), **options)
+    config = METHOD_CONFIGS[method](model=str(tiny_model_folder), **options, **case.options)
     trainer = trainer_of(method, config)
     trainer._train_dataset = case.rows(ranked(range(32)))
     trainer.train()
@@ -111,20 +114,6 @@ def test_the_margin_of_prompts_that_were_held_out_rises(method: str, tiny_model_
     before = margin(load_model(tiny_model_folder), tiny_model_folder, held_out, tmp_path / "before")
     after = margin(trainer.model, tiny_model_folder, held_out, tmp_path / "after")
     assert after > before + 0.1
-
-
-def test_a_chain_of_hindsight_raises_it_under_its_marker(tiny_model_folder: Path, tmp_path: Path) -> None:
-    options = OPTIONS | {"output_dir": str(tmp_path / "run"), "max_steps": FOLLOWED}
-    config = SFTConfig(per_device_train_batch_size=8, **options)
-    chain = ChainOfHindsight(good="+", bad="-", forms=("p", "n"))
-    trainer = SFTTrainer(tiny_model_folder, config, chain(ranked(range(32))))
-    trainer.train()
-    assert trainer.model is not None
-    found = {}
-    for marker in ("+", "-"):
-        rows = marked(after=f"\n{marker}")(ranked(range(50, 62)))
-        found[marker] = margin(trainer.model, tiny_model_folder, rows, tmp_path / f"held out {ord(marker)}")
-    assert found["+"] > found["-"] + 0.1
 
 
 def solved(numbers: range) -> Rows:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from alignite.cli.main import main
 from alignite.config import DPOConfig, KTOConfig, PreferenceConfig, PRMConfig, RewardConfig
 from alignite.config.preference import METHOD_CONFIGS
 from alignite.errors import AligniteError, ConfigError, DataError, UsageError
@@ -340,3 +341,28 @@ def test_a_reward_model_with_a_language_model_term_goes_on(tiny_model_folder: Pa
         config = RewardConfig(output_dir=str(tmp_path / "parts"), **(options | {"max_steps": steps}))
         RewardTrainer(tiny_model_folder, config, PAIRS).train()
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_a_column_that_is_not_read_is_named(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "labelled.jsonl"
+    data.write_text("".join(json.dumps(row | {"weight": 3}) + "\n" for row in LABELLED))
+    words = ["preference", "--objective", "kto", "--model", str(tiny_model_folder), "--data", str(data)]
+    assert main([*words, "--output_dir", str(tmp_path / "run"), "--use_peft", "--max_steps", "1"]) == 0
+    assert "columns that are not read: weight" in capsys.readouterr().err
+
+
+def test_what_was_counted_for_nothing_has_no_mean(tiny_model_folder: Path, tmp_path: Path) -> None:
+    rows = [row | {"criterion": "helpful"} for row in PAIRS]
+    config = RewardConfig(
+        output_dir=str(tmp_path / "run"),
+        criteria=["helpful", "harmless"],
+        metric_for_best_model="eval_accuracy/helpful",
+        **SHARED,
+    )
+    RewardTrainer(tiny_model_folder, config, rows, rows).train()
+    found = lines(tmp_path / "run")
+    assert "accuracy/helpful" in found[0]
+    assert "eval_accuracy/helpful" in found[-1]
+    assert not any("harmless" in name for line in found for name in line)

@@ -159,9 +159,9 @@ def _scoring(run: Run, kind: str, base: str, place: str) -> str:
     option = f"--{'process_' if steps else ''}reward_model={_word(place)}"
     option += f" --base_model={_word(base)}" if kind == "adapter" else ""
     shell = f"alignite score {option} --data rows.jsonl --output scored.jsonl"
-    module, name = ("process_reward", "ProcessRewardModel") if steps else ("reward", "RewardModel")
+    name = "ProcessRewardModel" if steps else "RewardModel"
     given = repr(clean(place)) + (f", base={clean(base)!r}" if kind == "adapter" else "")
-    python = [f"from alignite.models.{module} import {name}", "", f"reward = {name}.from_folder({given})"]
+    python = [f"from alignite import {name}", "", f"reward = {name}.from_folder({given})"]
     python.append("print(reward.score(['What is 2+2?'], ['4']))")
     return "\n\n".join(["## Use", _fence(shell, "sh"), _fence("\n".join(python), "python")])
 
