@@ -22,7 +22,7 @@ from alignite.errors import ConfigError, DataError, UsageError
 from alignite.models.columns import AGAINST
 from alignite.models.loading import load_model
 from alignite.models.memory import count_parameters, empty_model
-from alignite.objectives.odd_rows import LABELLED_BAD, NOTHING
+from alignite.objectives.odd_rows import LABELLED_BAD, NOTHING, USUAL
 from alignite.objectives.registry import METHODS, method_of, objective_of
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
@@ -200,7 +200,8 @@ class PreferenceTrainer(Trainer):
         report = train.report
         meant: Mapping[str, str] = getattr(self.objective, "odd_rows", {})
         idle = {reason: entry for reason, entry in report["noticed"].items() if meant.get(reason) == NOTHING}
-        if report["used"] and sum(entry["count"] for entry in idle.values()) >= report["used"]:
+        teaching = report["used"] - sum(entry["count"] for entry in idle.values())
+        if report["used"] and teaching <= 0:
             reasons = (
                 f"{entry['count']} rows: {reason} (first: {entry['examples'][0]})" for reason, entry in idle.items()
             )
@@ -211,11 +212,13 @@ class PreferenceTrainer(Trainer):
                 fix="give rows of which one reply is better than another, or steps that are right or wrong",
             )
         noticed = report["noticed"] | (_labelled_bad(train) if LABELLED_BAD in meant else {})
+        noticed = {reason: entry for reason, entry in noticed.items() if meant.get(reason) != USUAL}
         said = {reason: f"{reason}: {meant[reason]}" if reason in meant else reason for reason in noticed}
         makes = isinstance(self.objective, RowMaker) and self.objective.takes
         return report | {
             "noticed": {said[reason]: entry for reason, entry in noticed.items()},
             "unmade": unmade(made_file(train.folder)) if makes else {},
+            "teaching": teaching,
         }
 
     def roles(self, model: nn.Module, data: PreparedSet) -> dict[str, nn.Module | Role]:

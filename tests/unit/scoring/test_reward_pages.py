@@ -56,7 +56,7 @@ def test_rows_with_graded_solutions_become_rankings_and_steps(tmp_path: Path, mo
     ]
     steps, found = convert_rows(rows_of(Path("outcomes.jsonl")), "stepwise")
     assert (found.format, found.bad) == ("stepwise", {})
-    assert [row["completions"] for row in steps][0] == ["2*3 is 6", "2+6 is 8"]
+    assert steps[0]["completions"] == ["2*3 is 6", "2+6 is 8"]
     assert [[float(label) > 0 for label in row["labels"]] for row in steps] == [
         [True] * 2, [False] * 2, [False] * 2, [True] * 2
     ]  # fmt: skip

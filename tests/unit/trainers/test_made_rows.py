@@ -95,7 +95,7 @@ def test_the_command_line_trains_on_what_is_made_and_goes_on(
     report = json.loads(shown.out)["data"]
     assert report["used"] == 8
     assert [entry["count"] for entry in report["unmade"].values()] == [1]
-    assert f"1 row: makes none: {next(iter(report['unmade']))} (first: {data}:5)" in shown.err
+    assert f"makes none: 1 row: {next(iter(report['unmade']))} (first: {data}:5)" in shown.err
     assert json.loads((run / "data.json").read_text())["train"]["unmade"] == report["unmade"]
     assert len(written(run / "prepared-rows.jsonl")) == len(written(run / "prepared-eval-rows.jsonl")) == 8
     assert main([*words, "--max_steps", "3"]) == 0
@@ -103,6 +103,20 @@ def test_the_command_line_trains_on_what_is_made_and_goes_on(
     data.write_text("".join(json.dumps(row) + "\n" for row in RANKED[:3]))
     assert main([*words, "--max_steps", "4"]) != 0
     assert "the data has changed since the checkpoint" in capsys.readouterr().err
+
+
+def test_ties_of_rows_that_a_method_made_are_not_told(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "graded.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in RANKED))
+    words = ["--model", str(tiny_model_folder), "--use_peft", "--max_steps", "1", "--num_samples", "0"]
+    hir, contrast = tmp_path / "hir", tmp_path / "contrast"
+    assert main(["preference", "--objective", "hir", *words, "--data", str(data), "--output_dir", str(hir)]) == 0
+    assert "with ties" not in capsys.readouterr().err
+    words += ["--data", str(hir / "prepared-rows.jsonl"), "--output_dir", str(contrast)]  # a user's own groups
+    assert main(["preference", "--objective", "contrast", *words]) == 0
+    assert "with ties, which are not compared: outputs of other instructions do" in capsys.readouterr().err
 
 
 def test_rows_that_are_marked_already_are_taken_as_they_are(tiny_model_folder: Path, tmp_path: Path) -> None:
