@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +208,12 @@ def test_what_a_method_makes_of_odd_rows_is_told(run_of: Run) -> None:
     }.items():
         assert meant in run_of(command, "rankings")[1]
     assert "rejected reply is the better one (first" in run_of("dpo", "pairs")[1]
+    said = run_of("dpo", "rankings")[1]
+    ((used, teaching),) = re.findall(r"data: (\d+) of \d+ rows \(ranked\), (\d+) of which teach", said)
+    idle = re.findall(r"  used: (\d+) row.*nothing is learned from it", said)
+    assert int(used) - int(teaching) == sum(map(int, idle)) > 0
+    assert re.search(r"  dropped: \d+ row", said)
+    assert "of which teach" not in run_of("rrhf", "rankings")[1]
     assert "rejected reply is the better one: this method does not read p" in run_of("rrhf", "pairs")[1]
 
 

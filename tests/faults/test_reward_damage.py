@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,21 @@ from alignite.scoring.reward import RewardModel
 def reward_folder(tiny_model_folder: Path, tmp_path: Path) -> Path:
     save_reward_model(load_reward_model(tiny_model_folder), tmp_path / "reward", tiny_model_folder)
     return tmp_path / "reward"
+
+
+def test_a_padding_token_that_ends_replies_is_told_once(
+    tiny_model_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(tiny_model_folder, source)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"pad_token_id": config["eos_token_id"]}))
+    model = load_reward_model(source)
+    for name in ("checkpoint-1", "checkpoint-2"):
+        save_reward_model(model, tmp_path / name, source)
+    (said,) = caplog.messages
+    assert f"{source}: pad_token_id 2 also ends replies" in said
+    assert "set pad_token_id to another token in its config.json" in said
 
 
 def damage(folder: Path, change: torch.Tensor) -> None:

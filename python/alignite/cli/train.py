@@ -66,26 +66,31 @@ def require(config: TrainingConfig) -> None:
 
 
 def describe(report: dict[str, Any]) -> list[str]:
-    """A data report in lines: rows in, rows used, what was cut or dropped and why."""
+    """A data report in lines: rows in, rows used, what was cut or dropped and why, and what of the used ones is odd."""
     if not report:
         return []
+    teaching = report.get("teaching", report["used"])
     lines = [
-        f"data: {report['used']} of {report['rows']} rows ({report['format']}), {report['tokens']} tokens, "
-        f"{report['scored_tokens']} scored, {report['windows']} windows" + (", reused" if report["reused"] else "")
+        f"data: {report['used']} of {report['rows']} rows ({report['format']}), "
+        + (f"{teaching} of which teach, " if teaching != report["used"] else "")
+        + f"{report['tokens']} tokens, {report['scored_tokens']} scored, {report['windows']} windows"
+        + (", reused" if report["reused"] else "")
     ]
-    counts = {**report["truncated"], **report["dropped"], **report.get("noticed", {})}
+    used = dict(report.get("noticed", {}))
     if report["control_text"]["count"]:
-        counts["control tokens in a content, kept as text"] = report["control_text"]
-    for reason, entry in counts.items():
-        lines.append(_counted("row", reason, entry))
+        used["control tokens in a content, kept as text"] = report["control_text"]
+    for what, found in (("cut", report["truncated"]), ("dropped", report["dropped"]), ("used", used)):
+        lines += [_counted(what, "row", reason, entry) for reason, entry in found.items()]
+    lines += [_counted("makes none", "row", reason, entry) for reason, entry in report.get("unmade", {}).items()]
     # Parts of rows that are used otherwise: solutions that branch have several records.
-    lines += [_counted("row", f"makes none: {reason}", entry) for reason, entry in report.get("unmade", {}).items()]
-    lines += [_counted("record", reason, entry) for reason, entry in report.get("dropped_records", {}).items()]
+    lines += [
+        _counted("dropped", "record", reason, entry) for reason, entry in report.get("dropped_records", {}).items()
+    ]
     if report.get("unused_columns"):
         lines.append(f"  columns that are not read: {', '.join(report['unused_columns'])}")
     return lines
 
 
-def _counted(what: str, reason: str, entry: dict[str, Any]) -> str:
+def _counted(became: str, what: str, reason: str, entry: dict[str, Any]) -> str:
     many = "" if entry["count"] == 1 else "s"
-    return f"  {entry['count']} {what}{many}: {reason} (first: {entry['examples'][0]})"
+    return f"  {became}: {entry['count']} {what}{many}: {reason} (first: {entry['examples'][0]})"

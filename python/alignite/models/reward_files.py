@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -191,7 +192,7 @@ def save_reward_model(model: nn.Module, folder: str | Path, source_folder: str |
             delattr(written, name)
     setattr(written, GAIN, gain)
     setattr(written, OFFSET, offset)
-    _check_pad(written)
+    _check_pad(written, Path(source_folder if source_folder is not None else folder))
     outline: Any = None
     if kind is not None:
         with torch.device("meta"):
@@ -208,12 +209,19 @@ def save_reward_model(model: nn.Module, folder: str | Path, source_folder: str |
     save_model(outline, folder, source_folder, state_dict=state)
 
 
-def _check_pad(config: Any) -> None:
+def _check_pad(config: Any, source: Path) -> None:
     text = config.get_text_config()
     pad, ends = getattr(text, "pad_token_id", None), getattr(text, "eos_token_id", None)
     if pad is not None and pad in (ends if isinstance(ends, list) else [ends]):
-        log.warning(
-            "pad_token_id %d also ends replies: transformers' classifiers read such a reply one token early; "
-            "alignite does not, and another pad_token_id in config.json mends it",
-            pad,
-        )
+        _tell_pad(int(pad), source)
+
+
+@cache
+def _tell_pad(pad: int, source: Path) -> None:
+    """Said once a process: a run saves many times."""
+    log.warning(
+        "%s: pad_token_id %d also ends replies: transformers' classifiers read such a reply one token early, alignite "
+        "does not; should transformers score with what is saved, set pad_token_id to another token in its config.json",
+        source,
+        pad,
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignite.config.options import check_bound, check_share
-from alignite.objectives.odd_rows import ALL_TIE, ONE_REPLY
+from alignite.objectives.odd_rows import ALL_TIE, ONE_REPLY, TIES
 from alignite.objectives.pieces import WithoutState, as_tensor, reply_lengths, reply_sums
 from alignite.objectives.ranking import POLICY, best_shares
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -59,7 +59,8 @@ class InstructionContrastObjective(WithoutState):
 
     @property
     def odd_rows(self) -> Mapping[str, str]:
-        return {ONE_REPLY: "it is imitated only", ALL_TIE: "each of its replies counts as the prompt's own"}
+        own = "each of its replies counts as the prompt's own"
+        return {ONE_REPLY: "it is imitated only", ALL_TIE: own, TIES: "outputs of other instructions do"}
 
     @property
     def columns(self) -> frozenset[str]:

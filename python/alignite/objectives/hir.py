@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from alignite.config.options import check_bound, check_finite
 from alignite.errors import ConfigError, DataError, UsageError
 from alignite.objectives.contrast import InstructionContrastObjective
+from alignite.objectives.odd_rows import TIES, USUAL
 from alignite.objectives.rows import ranked, usable, with_marker
 
 
@@ -117,6 +118,10 @@ class HIRObjective(InstructionContrastObjective, HindsightRelabel):
         InstructionContrastObjective.__post_init__(self)
         HindsightRelabel.__post_init__(self)
         check_bound("group_size", self.group_size, 2, True)
+
+    @property
+    def odd_rows(self) -> Mapping[str, str]:
+        return {**super().odd_rows, TIES: USUAL}  # of the groups that are made below
 
     def rows(self, rows: Iterable[Mapping[str, Any]], bad: Callable[[DataError], None]) -> Iterator[dict[str, Any]]:
         """Rows of :func:`contrast_rows`, as :class:`alignite.types.RowMaker` says."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 ONE_REPLY = "a ranking of one reply, which compares nothing"
 ALL_TIE = "a ranking whose replies all tie, which compares nothing"
+TIES = "a ranking with ties, which are not compared"
 PAIR_TIE = "a pair whose p is 1/2, a tie"
 UNLIKELY = "a pair whose p says that the rejected reply is the better one"
 ALL_NEUTRAL = "a solution whose rated steps are all neutral"
@@ -14,6 +15,9 @@ LABELLED_BAD = "a reply labelled bad"
 """No oddity to methods that read labels, so reports do not count it; the trainer does for those that do not."""
 
 NOTHING = "nothing is learned from it"
+
+USUAL = ""
+"""What a method's rows are by its nature, which is not told."""
 
 P_UNREAD: Mapping[str, str] = {
     PAIR_TIE: "this method does not read p, so chosen is the better one",

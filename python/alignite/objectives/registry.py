@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from alignite.config.preference import METHOD_CONFIGS, PreferenceConfig
 from alignite.errors import UsageError
 from alignite.objectives.aot import dpo_objective
 from alignite.objectives.coh import CoHObjective
@@ -76,3 +77,31 @@ def make_objective(name: str, **options: Any) -> Objective:
     if name not in METHODS:
         raise UsageError(f"there is no objective {name!r}", fix=f"it is one of {', '.join(METHODS)}")
     return (METHODS[name].make or METHODS[name].objective)(**options)
+
+
+def method_of(config: PreferenceConfig) -> str:
+    """The method whose options a config has, by its class.
+
+    Raises:
+        UsageError: the config's class is no method's.
+    """
+    names = {known: name for name, known in METHOD_CONFIGS.items()}
+    for known in type(config).__mro__:
+        if known in names:
+            return names[known]
+    raise UsageError(
+        f"a {type(config).__name__} does not say what is minimised",
+        fix="give args of a method, such as DPOConfig, or an objective; reward models have trainers of their own",
+    )
+
+
+def objective_of(name: str, config: PreferenceConfig) -> Objective:
+    """The objective of that name with the options of a config: a field of the objective is an option of the config.
+
+    Raises:
+        UsageError: there is no such objective. ConfigError: an option is out of its range.
+    """
+    # The config's own checks come first: they name options, the objective's name arguments.
+    config.validate()
+    made: Any = METHODS[name].objective
+    return make_objective(name, **{item.name: getattr(config, item.name) for item in fields(made)})

@@ -79,7 +79,7 @@ def make_rows(data: Any, maker: RowMaker, config: PreferenceConfig, output: Path
             raise UsageError(
                 f"{type(maker).__name__} makes its rows of {maker.takes} rows",
                 why=error.what,
-                fix="give such rows; quark takes rows that have their markers with num_quantiles 0",
+                fix="give such rows; quark takes a rated reply as a ranking of one; marked rows with num_quantiles 0",
             ) from error
         with open(unfinished, "w", encoding="utf-8") as file:
             for row in maker.rows(_Lines(source), refuse):

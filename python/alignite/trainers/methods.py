@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignite.config import PreferenceConfig
 from alignite.config.preference import METHOD_CONFIGS
 from alignite.errors import UsageError
-from alignite.objectives.registry import METHODS, make_objective
 from alignite.trainers.preference import PreferenceTrainer
 
 if TYPE_CHECKING:
@@ -30,13 +28,7 @@ class MethodTrainer(PreferenceTrainer):
         config = args if args is not None else METHOD_CONFIGS[self.method]()
         if not isinstance(config, METHOD_CONFIGS[self.method]):
             raise UsageError(f"args is a {type(config).__name__}", fix=f"give a {METHOD_CONFIGS[self.method].__name__}")
-        # The config's own checks come first: they name options, the objective's name arguments.
-        config.validate()
-        method: Any = METHODS[self.method]
-        # A field of the objective is an option of the config.
-        options_of = {item.name: getattr(config, item.name) for item in fields(method.objective)}
-        objective, kinds = make_objective(self.method, **options_of), method.kinds
-        super().__init__(model, ref_model, config, *given, objective=objective, kinds=kinds, **options)
+        super().__init__(model, ref_model, config, *given, **options)
 
 
 class DPOTrainer(MethodTrainer):

@@ -22,7 +22,8 @@ from alignite.errors import ConfigError, DataError, UsageError
 from alignite.models.columns import AGAINST
 from alignite.models.loading import load_model
 from alignite.models.memory import count_parameters, empty_model
-from alignite.objectives.odd_rows import LABELLED_BAD, NOTHING
+from alignite.objectives.odd_rows import LABELLED_BAD, NOTHING, USUAL
+from alignite.objectives.registry import METHODS, method_of, objective_of
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
 from alignite.trainers.made_rows import made_file, make_rows, unmade
@@ -53,9 +54,11 @@ class PreferenceTrainer(Trainer):
         model: a transformers folder, or a loaded model.
         ref_model: the reference of objectives that have one: a folder or a loaded model. Default: the model as it is
             before training, which costs no memory with an adapter and a copy of the weights without one.
-        args: a :class:`alignite.config.PreferenceConfig`.
+        args: the config of a method, such as :class:`alignite.DPOConfig`; or, with an objective, a
+            :class:`alignite.config.PreferenceConfig`.
         train_dataset, eval_dataset, processing_class, peft_config, callbacks: as in :class:`alignite.SFTTrainer`.
-        objective: what is minimised. ``kinds``: the records that it takes.
+        objective: what is minimised; default: the objective of the method that ``args`` is the config of, with its
+            options. ``kinds``: the records that it takes; default: those of that method, or pairs and rankings.
 
     Raises:
         ConfigError, UsageError: an option is out of range, or something is not given.
@@ -72,13 +75,18 @@ class PreferenceTrainer(Trainer):
         peft_config: Any = None,
         callbacks: Sequence[Callback] = (),
         *,
-        objective: Objective,
-        kinds: Sequence[str] = PAIRED,
+        objective: Objective | None = None,
+        kinds: Sequence[str] | None = None,
     ) -> None:
         config = args if args is not None else PreferenceConfig()
+        if objective is None:
+            self.method = self.method or method_of(config)
+            objective = objective_of(self.method, config)
+            kinds = kinds if kinds is not None else METHODS[self.method].kinds
+        records = kinds if kinds is not None else PAIRED
 
         def prepare_records(data: Any, tokenizer: ChatTokenizer, folder: Path, expected: str | None) -> PreparedSet:
-            options, taken = config, kinds
+            options, taken = config, tuple(records)
             if isinstance(objective, RowMaker):
                 taken = (objective.makes,)
                 if objective.takes:
@@ -192,7 +200,8 @@ class PreferenceTrainer(Trainer):
         report = train.report
         meant: Mapping[str, str] = getattr(self.objective, "odd_rows", {})
         idle = {reason: entry for reason, entry in report["noticed"].items() if meant.get(reason) == NOTHING}
-        if report["used"] and sum(entry["count"] for entry in idle.values()) >= report["used"]:
+        teaching = report["used"] - sum(entry["count"] for entry in idle.values())
+        if report["used"] and teaching <= 0:
             reasons = (
                 f"{entry['count']} rows: {reason} (first: {entry['examples'][0]})" for reason, entry in idle.items()
             )
@@ -203,11 +212,13 @@ class PreferenceTrainer(Trainer):
                 fix="give rows of which one reply is better than another, or steps that are right or wrong",
             )
         noticed = report["noticed"] | (_labelled_bad(train) if LABELLED_BAD in meant else {})
+        noticed = {reason: entry for reason, entry in noticed.items() if meant.get(reason) != USUAL}
         said = {reason: f"{reason}: {meant[reason]}" if reason in meant else reason for reason in noticed}
         makes = isinstance(self.objective, RowMaker) and self.objective.takes
         return report | {
             "noticed": {said[reason]: entry for reason, entry in noticed.items()},
             "unmade": unmade(made_file(train.folder)) if makes else {},
+            "teaching": teaching,
         }
 
     def roles(self, model: nn.Module, data: PreparedSet) -> dict[str, nn.Module | Role]:

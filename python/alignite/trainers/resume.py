@@ -43,9 +43,7 @@ def find(run: Path, args: TrainingConfig) -> Checkpoint | None:
                 fix="choose another output_dir, delete this one, or leave resume on auto to continue",
             )
         return None
-    if args.resume != "auto":
-        return read_checkpoint(Path(args.resume))
-    saved = newest_valid(run)
+    saved = newest_valid(run) if args.resume == "auto" else read_checkpoint(Path(args.resume))
     if saved is None and present:
         raise CheckpointError(
             f"none of the {len(present)} checkpoints is whole",
@@ -53,7 +51,7 @@ def find(run: Path, args: TrainingConfig) -> Checkpoint | None:
             fix="choose another output_dir, or delete them to start afresh",
         )
     if saved is not None:
-        log.warning("continuing from %s", saved.folder.name)
+        log.warning("going on from %s", saved.folder.name if saved.folder.parent == run else saved.folder)
     return saved
 
 

@@ -61,6 +61,22 @@ def test_identical_instructions_give_the_log_of_their_number(count: int) -> None
     assert contrast(group(table), different(count))[0] == pytest.approx(math.log(count))
 
 
+def test_an_output_is_no_negative_of_the_instruction_it_shares_with_another() -> None:
+    # Two outputs of one instruction, which stands twice in the group, and one of another.
+    table = [[-1.0, -1.0, -4.0], [-2.0, -2.0, -0.5], [-6.0, -6.0, -1.0]]
+    shared, other = (1, 5), (1, 6)
+    loss, gradient = contrast(group(table), [shared, shared, other])
+    outputs = [*(0, 1, 2), *(1, 0, 2), *(2, 0, 1)]  # own first, under each instruction
+    for output in range(2):
+        under = [sum(gradient[3 * k + place] for k in ks for place in range(3) if outputs[3 * k + place] == output)
+                 for ks in ((0, 1), (2,))]  # fmt: skip
+        own, foreign = table[output][0], table[output][2]
+        share = 2 * math.exp(own) / (2 * math.exp(own) + math.exp(foreign))
+        assert under == [pytest.approx(share - 1), pytest.approx(1 - share)]
+        assert under[0] < 0
+    assert loss > 2 / 3 * math.log(2)
+
+
 def test_the_softmax_by_hand_pushes_the_own_instruction_up() -> None:
     loss, gradient = contrast(group([[-1.0, -2.0], [-5.0, -3.0]]), different(2))
     first, second = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-2))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from alignite.data.convert import convert_rows
 
 METHODS = Path(__file__).parent.parent.parent.parent / "docs" / "methods"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -15,7 +19,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
     ("page", "blocks", "said"),
     [
         ("reward_models.md", 5, "Accuracy(pairs=3"),
-        ("process_rewards.md", 3, "FirstError(wrong=1"),
+        ("process_rewards.md", 4, "FirstError(wrong=1"),
     ],
 )
 def test_the_examples(
@@ -38,3 +42,25 @@ def test_the_examples(
     for block in found:
         exec(block, names)
     assert said in capsys.readouterr().out
+
+
+def test_rows_with_graded_solutions_become_rankings_and_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = (block for block in BLOCK.findall((METHODS / "process_rewards.md").read_text()) if "graded = " in block)
+    exec(block, {})
+    rankings, found = convert_rows(rows_of(Path("rankings.jsonl")), "preference")
+    assert (found.format, found.bad) == ("ranked", {})
+    assert [(row["chosen"], row["rejected"]) for row in rankings] == [
+        ("2*3 is 6\n2+6 is 8", "2+2 is 4\n4*3 is 12"),
+        ("2*2 is 4\n7-4 is 3", "7-2 is 5\n5*2 is 10"),
+    ]
+    steps, found = convert_rows(rows_of(Path("outcomes.jsonl")), "stepwise")
+    assert (found.format, found.bad) == ("stepwise", {})
+    assert steps[0]["completions"] == ["2*3 is 6", "2+6 is 8"]
+    assert [[float(label) > 0 for label in row["labels"]] for row in steps] == [
+        [True] * 2, [False] * 2, [False] * 2, [True] * 2
+    ]  # fmt: skip
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]

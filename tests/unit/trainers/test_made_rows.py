@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alignite.cli.main import main
-from alignite.config.preference import METHOD_CONFIGS
+from alignite.config.preference import METHOD_CONFIGS, QuarkConfig
 from alignite.errors import DataError, UsageError
 from alignite.objectives.coh import CoHObjective
 from alignite.objectives.registry import make_objective
@@ -30,6 +31,21 @@ def made(name: str, data: Any, folder: Path, **options: Any) -> list[dict[str, A
     output, _ = make_rows(data, make_objective(name), config, folder / "out.jsonl")  # type: ignore[arg-type]
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
     return written(output)
+
+
+def test_rankings_of_one_reply_are_one_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page on Quark makes them of rows of one rated reply."""
+    page = Path(__file__).parent.parent.parent.parent / "docs" / "methods" / "quark.md"
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        exec(block, {})
+    output, _ = make_rows(
+        "scored.jsonl", make_objective("quark", num_quantiles=2), QuarkConfig(), tmp_path / "out.jsonl"
+    )
+    assert [(row["prompt"], row["completion"]) for row in written(output)] == [
+        ("<rwd_0>Say hello.", "Hello!"),
+        ("<rwd_1>Say hello.", "Go away."),
+    ]
 
 
 def test_rows_of_files_of_any_format(tmp_path: Path) -> None:
@@ -79,7 +95,7 @@ def test_the_command_line_trains_on_what_is_made_and_goes_on(
     report = json.loads(shown.out)["data"]
     assert report["used"] == 8
     assert [entry["count"] for entry in report["unmade"].values()] == [1]
-    assert f"1 row: makes none: {next(iter(report['unmade']))} (first: {data}:5)" in shown.err
+    assert f"makes none: 1 row: {next(iter(report['unmade']))} (first: {data}:5)" in shown.err
     assert json.loads((run / "data.json").read_text())["train"]["unmade"] == report["unmade"]
     assert len(written(run / "prepared-rows.jsonl")) == len(written(run / "prepared-eval-rows.jsonl")) == 8
     assert main([*words, "--max_steps", "3"]) == 0
@@ -87,6 +103,20 @@ def test_the_command_line_trains_on_what_is_made_and_goes_on(
     data.write_text("".join(json.dumps(row) + "\n" for row in RANKED[:3]))
     assert main([*words, "--max_steps", "4"]) != 0
     assert "the data has changed since the checkpoint" in capsys.readouterr().err
+
+
+def test_ties_of_rows_that_a_method_made_are_not_told(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "graded.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in RANKED))
+    words = ["--model", str(tiny_model_folder), "--use_peft", "--max_steps", "1", "--num_samples", "0"]
+    hir, contrast = tmp_path / "hir", tmp_path / "contrast"
+    assert main(["preference", "--objective", "hir", *words, "--data", str(data), "--output_dir", str(hir)]) == 0
+    assert "with ties" not in capsys.readouterr().err
+    words += ["--data", str(hir / "prepared-rows.jsonl"), "--output_dir", str(contrast)]  # a user's own groups
+    assert main(["preference", "--objective", "contrast", *words]) == 0
+    assert "with ties, which are not compared: outputs of other instructions do" in capsys.readouterr().err
 
 
 def test_rows_that_are_marked_already_are_taken_as_they_are(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ import torch
 from alignite.cli.main import main
 from alignite.config import DPOConfig, KTOConfig, PreferenceConfig, PRMConfig, RewardConfig
 from alignite.config.preference import METHOD_CONFIGS
-from alignite.errors import AligniteError, ConfigError, DataError
+from alignite.errors import AligniteError, ConfigError, DataError, UsageError
 from alignite.models.loading import load_model
 from alignite.models.reward_files import load_reward_model
+from alignite.objectives import KTOObjective
 from alignite.peft import LoraConfig
 from alignite.trainers.methods import DPOTrainer, KTOTrainer, trainer_of
+from alignite.trainers.preference import PreferenceTrainer
 from alignite.trainers.reference import weights_hash
 from alignite.trainers.reward import PRMTrainer, RewardTrainer
 
@@ -65,6 +67,30 @@ def test_every_method_trains_and_leaves_what_it_should(method: str, tiny_model_f
     assert all(torch.tensor([line["loss"], line["grad_norm"]]).isfinite().all() for line in found)
     assert found[0]["grad_norm"] > 0
     assert (run / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("method", METHOD_CONFIGS)
+def test_the_config_says_what_is_minimised(method: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    class Own(METHOD_CONFIGS[method]):  # type: ignore[misc]
+        """A config that is derived from the method's is the method's."""
+
+    for config in (METHOD_CONFIGS[method], Own):
+        options = config(model=str(tiny_model_folder), output_dir=str(tmp_path / "run"))
+        found = PreferenceTrainer(args=options)
+        named = trainer_of(method, options)
+        assert (found.method, found.objective) == (method, named.objective) == (named.method, found.objective)
+
+
+def test_a_config_of_no_method_needs_an_objective(tiny_model_folder: Path, tmp_path: Path) -> None:
+    for config in (PreferenceConfig(output_dir=str(tmp_path)), RewardConfig(output_dir=str(tmp_path)), None):
+        with pytest.raises(UsageError, match="does not say what is minimised"):
+            PreferenceTrainer(tiny_model_folder, args=config)
+    own = PreferenceTrainer(
+        tiny_model_folder, args=PreferenceConfig(output_dir=str(tmp_path)), objective=KTOObjective(), kinds=["unpaired"]
+    )
+    assert own.method == "KTOObjective"
+    run = KTOConfig(output_dir=str(tmp_path / "run"), **SHARED)
+    assert PreferenceTrainer(tiny_model_folder, None, run, LABELLED, peft_config=LORA).train().step == 3
 
 
 def test_the_reference_may_be_the_base_a_model_or_numbers(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_a_broken_checkpoint_is_skipped_and_the_run_ends_the_same(
     with caplog.at_level(logging.WARNING, "alignite"):
         result = train(model, run, save_steps=2)
     assert "skipping checkpoint-4: optimizer.safetensors" in caplog.text
-    assert "continuing from checkpoint-2" in caplog.text
+    assert "going on from checkpoint-2" in caplog.text
     assert (result.step, result.was_finished) == (4, False)
     assert (run / "adapter_model.safetensors").read_bytes() == final
 
@@ -234,11 +234,12 @@ def test_a_broken_checkpoint_is_skipped_and_the_run_ends_the_same(
         train(model, run, save_steps=2)
 
 
-def test_a_given_checkpoint_is_taken(model: Path, tmp_path: Path) -> None:
+def test_a_given_checkpoint_is_taken(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = tmp_path / "run"
     train(model, run, save_steps=1, save_total_limit=0)
     other = tmp_path / "other"
     assert train(model, other, save_steps=1, resume=str(run / "checkpoint-1")).step == 4
+    assert f"going on from {run / 'checkpoint-1'}" in caplog.text
     name = "adapter_model.safetensors"
     assert (other / name).read_bytes() == (run / name).read_bytes()
     with pytest.raises(CheckpointError):
