@@ -38,14 +38,19 @@ class HindsightRelabel:
             raise ConfigError(f"both instructions are {self.good!r}", fix="give two that differ")
 
     def __call__(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Rows of prompt and completion from ranked rows (prompt, completions, scores).
+        """Rows of prompt and completion, with the row's weight if it has one, from ranked rows (prompt, completions,
+        scores).
 
         Raises:
             DataError: a row has no replies, or not a number for each; or a prompt of messages has no user message.
         """
         return [
-            {"prompt": with_marker(prompt, f"{self._asked(score)}{self.separator}"), "completion": reply}
-            for prompt, replies, scores in (ranked(row, number) for number, row in enumerate(rows, 1))
+            {
+                "prompt": with_marker(prompt, f"{self._asked(score)}{self.separator}"),
+                "completion": reply,
+                **({} if row.get("weight") is None else {"weight": row["weight"]}),
+            }
+            for row, (prompt, replies, scores) in ((row, ranked(row, number)) for number, row in enumerate(rows, 1))
             for reply, score in zip(replies, scores, strict=True)
         ]
 
@@ -85,7 +90,8 @@ def contrast_rows(rows: Sequence[Mapping[str, Any]], size: int) -> list[dict[str
                 and all(other["completion"] != earlier["completion"] for earlier in group[:place])
             ]
             scores = [1.0] + [0.0] * (len(completions) - 1)
-            found.append({"prompt": row["prompt"], "completions": completions, "scores": scores})
+            made = {"prompt": row["prompt"], "completions": completions, "scores": scores}
+            found.append(made | ({"weight": row["weight"]} if "weight" in row else {}))
     return found
 
 

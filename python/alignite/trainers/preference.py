@@ -25,7 +25,7 @@ from alignite.models.memory import count_parameters, empty_model
 from alignite.objectives.odd_rows import LABELLED_BAD, NOTHING
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
-from alignite.trainers.made_rows import made_file, make_rows, unmade
+from alignite.trainers.made_rows import made_file, make_rows, unmade, unread
 from alignite.trainers.reference import ReferenceLogProbs, adapter_off, freeze, frozen_copy, mix_into
 from alignite.training import distributed
 from alignite.training.loop import Loop
@@ -205,8 +205,9 @@ class PreferenceTrainer(Trainer):
         noticed = report["noticed"] | (_labelled_bad(train) if LABELLED_BAD in meant else {})
         said = {reason: f"{reason}: {meant[reason]}" if reason in meant else reason for reason in noticed}
         makes = isinstance(self.objective, RowMaker) and self.objective.takes
+        unseen = unread(made_file(train.folder)) if makes else {}
         return report | {
-            "noticed": {said[reason]: entry for reason, entry in noticed.items()},
+            "noticed": {said[reason]: entry for reason, entry in noticed.items()} | unseen,
             "unmade": unmade(made_file(train.folder)) if makes else {},
         }
 
