@@ -10,7 +10,6 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError, DataError
-from alignite.objectives.odd_rows import PAIR_TIE
 from alignite.objectives.pieces import check_choice
 from alignite.objectives.rows import plain, ranked, usable
 from alignite.objectives.sft import SFTObjective
@@ -112,7 +111,9 @@ class CoHObjective(ChainOfHindsight, SFTObjective):
 
         def marked(row: Mapping[str, Any]) -> list[dict[str, Any]]:
             if row.get("p") == 0.5:
-                raise DataError(PAIR_TIE, why="neither answer is the good one", fix="leave such rows out")
+                raise DataError(
+                    "a pair whose p is 1/2, a tie", why="neither answer is the good one", fix="leave such rows out"
+                )
             return self([row])
 
         for made in usable(rows, marked, bad):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from alignite.config.options import check_bound, check_finite
 from alignite.errors import ConfigError, DataError, UsageError
 from alignite.objectives.contrast import InstructionContrastObjective
-from alignite.objectives.rows import ranked, usable, with_marker
+from alignite.objectives.rows import plain, ranked, usable, with_marker
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +104,7 @@ class HIRObjective(InstructionContrastObjective, HindsightRelabel):
     """Contrast of instructions on rankings whose replies :class:`HindsightRelabel` made examples of.
 
     Every reply of the data becomes an instruction with its output; each ``group_size`` of them, in their order, are a
-    group, which must come in one update.
+    group, which must come in one update: :meth:`groups` tells the trainer where it may cut.
 
     Args:
         group_size: at least 2. contrast_weight, label_smoothing, entropy_coef: as of
@@ -125,13 +129,37 @@ class HIRObjective(InstructionContrastObjective, HindsightRelabel):
         check_bound("group_size", self.group_size, 2, True)
 
     def rows(self, rows: Iterable[Mapping[str, Any]], bad: Callable[[DataError], None]) -> Iterator[dict[str, Any]]:
-        """Rows of :func:`contrast_rows`, as :class:`alignite.types.RowMaker` says."""
+        """Rows of :func:`contrast_rows`, as :class:`alignite.types.RowMaker` says.
+
+        An empty reply is told to ``bad`` and becomes no instruction: in a group it would cost all of them their rows.
+        """
         waiting: list[dict[str, Any]] = []
         for made in usable(rows, lambda row: self([row]), bad):
-            waiting += made
+            for one in made:
+                if _is_empty(one["completion"]):
+                    bad(DataError("an empty reply", fix="leave such replies out of their rankings"))
+                else:
+                    waiting.append(one)
             # One more than a group may be the last, which joins it.
             while len(waiting) > self.group_size + 1:
                 yield from contrast_rows(waiting[: self.group_size], self.group_size)
                 del waiting[: self.group_size]
         if waiting:
             yield from contrast_rows(waiting, self.group_size)
+
+    def groups(self, lines: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of each record's group, (records,), by its line in the file of :meth:`rows`, from 1.
+
+        Lines of which preparing left no record may be missing.
+        """
+        numbers = (lines - 1) // self.group_size
+        last = lines.max(initial=1)
+        # As in contrast_rows: what would be a group of one joins the one before.
+        return numbers - (lines == last) if last > 1 and last % self.group_size == 1 else numbers
+
+
+def _is_empty(reply: Any) -> bool:
+    """Whether there is nothing in a reply that could be learned."""
+    if isinstance(reply, str):
+        return not reply.strip()
+    return not any(message.get("tool_calls") or plain(message.get("content") or "").strip() for message in reply)

@@ -270,7 +270,17 @@ class PreferenceTrainer(Trainer):
             self.args,
             make_batch=lambda windows, partners: self.make_batch(prepared, windows, partners),
             after=self._after_update,
+            groups=self.groups(prepared),
         )
+
+    def groups(self, data: PreparedSet) -> NDArray[np.int64] | None:
+        numbers = getattr(self.objective, "groups", None)
+        if numbers is None:
+            return None
+        origins = data.origins(np.arange(len(data)))
+        _, first = np.unique(origins.records, return_index=True)
+        found: NDArray[np.int64] = numbers(origins.lines[first])
+        return found
 
     def _after_update(self, metrics: Mapping[str, float]) -> None:
         self._updates += 1

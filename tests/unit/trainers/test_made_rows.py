@@ -11,7 +11,7 @@ import pytest
 
 from alignite.cli.main import main
 from alignite.config.preference import METHOD_CONFIGS
-from alignite.errors import DataError, UsageError
+from alignite.errors import ConfigError, DataError, UsageError
 from alignite.objectives.coh import CoHObjective
 from alignite.objectives.registry import make_objective
 from alignite.trainers.made_rows import make_rows, unmade, unread
@@ -142,3 +142,26 @@ def test_the_report_of_a_run_tells_what_its_made_rows_do_not_say(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["data"]["noticed"]["a weight that this method does not read"]["count"] == 4
     assert "a weight that this method does not read" in shown.err
+
+
+def test_updates_hold_whole_groups_whatever_preparing_dropped(tiny_model_folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n}", "completions": [f"answer {n}"], "scores": [n % 2]} for n in range(9)]
+
+    def trained(name: str, rows: list[dict[str, Any]], *more: str) -> list[dict[str, Any]]:
+        data, run = tmp_path / f"{name}.jsonl", tmp_path / name
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        words = ["preference", "--objective", "hir", "--model", str(tiny_model_folder), "--data", str(data)]
+        words += ["--output_dir", str(run), "--num_samples", "0", "--max_length", "512", "--learning_rate", "1e-12"]
+        words += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2", "--num_train_epochs", "1"]
+        assert main([*words, *more]) == 0
+        return written(run / "metrics.jsonl")
+
+    whole = trained("whole", rows)
+    # Of the first group the instruction of row 2 is too long; nine rows are a group of four and one of five.
+    dropped = trained("dropped", [rows[0], {**rows[1], "prompt": "long " * 500}, *rows[2:]])
+    assert [len(found) for found in (whole, dropped)] == [2, 2]
+    for found in (*whole, *dropped):
+        assert found["alone"] == 0
+    assert dropped[1]["own_probability"] == pytest.approx(whole[1]["own_probability"], rel=1e-5)
+    with pytest.raises(ConfigError, match="shuffle"):
+        METHOD_CONFIGS["hir"](shuffle=True).validate()
