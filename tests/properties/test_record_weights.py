@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from feedback_batches import Record, loss_of, make_batch, pair, random_columns, ranking, value_of
+from feedback_batches import Record, loss_of, make_batch, pair, random_columns, ranking, split, summed, value_of
 from torch import Tensor
 
+from alignite.objectives.aot import AOT, AOTObjective
 from alignite.objectives.contrast import InstructionContrastObjective
 from alignite.objectives.cpo import CPOObjective
 from alignite.objectives.dpo import DPOObjective
@@ -32,6 +33,8 @@ MIXED = [
 PAIRS = [pair(3, 4), pair(2, 5), pair(6, 3)]
 OBJECTIVES: dict[str, tuple[Callable[[], Objective], list[Record]]] = {
     "dpo": (lambda: DPOObjective(loss_type=["sigmoid", "ipo", "sft"], loss_weights=[1.0, 0.1, 0.5]), MIXED),
+    "aot": (lambda: AOTObjective(loss_type=["aot"], label_smoothing=0.1), MIXED),
+    "aot_unpaired": (lambda: AOTObjective(loss_type=["aot_unpaired"], label_smoothing=0.1), MIXED),
     "simpo": (SimPOObjective, MIXED),
     "orpo": (ORPOObjective, MIXED),
     "cpo": (CPOObjective, MIXED),
@@ -87,6 +90,29 @@ def test_twice_the_weight_is_the_record_twice(name: str) -> None:
         weighted = [replace(record, weight=2.0) if n == index else record for n, record in enumerate(records)]
         doubled = [*records, records[index]]
         assert loss(make(), weighted) == pytest.approx(loss(make(), doubled), rel=1e-6), index
+
+
+@pytest.mark.parametrize("name", AOT)
+@pytest.mark.parametrize("at", [(), (1, 3)])
+def test_a_weighted_pair_takes_as_many_places(name: str, at: tuple[int, ...]) -> None:
+    objective = AOTObjective(loss_type=[name], beta=0.7)
+    records = fixed(MIXED)
+    for index in range(len(records)):
+        weighted = [replace(record, weight=2.0) if n == index else record for n, record in enumerate(records)]
+        columns = columns_of(make_batch(weighted))
+        loss, _, outputs = summed(objective, *split(weighted, columns, at, make_batch))
+        doubled = [*records, records[index]]
+        twice = columns_of(make_batch(doubled))
+        expected, _, found = summed(objective, [make_batch(doubled)], [twice])
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+        assert sum(one.terms[name].count for one in outputs) == found[0].terms[name].count
+        size = len(columns["policy.logp"])
+        (grad,) = torch.autograd.grad(loss, columns["policy.logp"])
+        (other,) = torch.autograd.grad(expected, twice["policy.logp"])
+        mine = torch.from_numpy(make_batch(weighted).records)[make_batch(weighted).reply_of] == index
+        summed_up = other[:size].clone()
+        summed_up[mine] += other[size:]
+        torch.testing.assert_close(grad, summed_up, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*OBJECTIVES, "contrast"])

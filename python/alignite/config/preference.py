@@ -244,6 +244,10 @@ class HIRConfig(ContrastConfig):
     def validate(self) -> None:
         super().validate()
         check_bound("group_size", self.group_size, 2, True)
+        if self.shuffle:
+            raise ConfigError(
+                "shuffle is given", why="a group must come in one update, and shuffling parts it", fix="leave it out"
+            )
         rows = self.per_device_train_batch_size * self.gradient_accumulation_steps
         if rows % self.group_size:
             raise ConfigError(

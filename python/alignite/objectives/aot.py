@@ -10,7 +10,7 @@ import numpy as np
 
 from alignite.objectives.dpo import DPOObjective
 from alignite.objectives.pair_losses import PairValues, smoothed
-from alignite.objectives.pieces import as_tensor, gaps, preference_pairs, reply_sums
+from alignite.objectives.pieces import as_tensor, gaps, preference_pairs, record_weights, reply_sums
 from alignite.types import FeedbackBatch
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ class AOTObjective(DPOObjective):
         aot            a = log pi(w) - log pi(l),         b = log ref(w) - log ref(l)
         aot_unpaired   a = log pi(w) - log ref(w),        b = log pi(l) - log ref(l)
 
-    Every pair counts 1, also those of a ranking. Who stands beside whom comes from a pre-pass over the whole update, so
-    value and gradient are those of the sorted loss however the update is split; pairs that tie share their places.
+    Every pair counts its record's weight, also those of a ranking; one of weight 2 takes two places. Who stands beside
+    whom comes from a pre-pass over the whole update, so value and gradient are those of the sorted loss however the
+    update is split; pairs that tie share their places.
 
     Args: as of :class:`alignite.objectives.DPOObjective`, with ``aot`` and ``aot_unpaired`` among its losses.
 
@@ -58,9 +59,9 @@ class AOTObjective(DPOObjective):
         times: dict[str, float] = {}
         for values in found:
             for side in {side for sides in wanted.values() for side in sides}:
-                for number in values[side].tolist():
+                for number, weight in zip(values[side].tolist(), values["weight"].tolist(), strict=True):
                     key = f"{side} {float(number).hex()}"
-                    times[key] = times.get(key, 0.0) + 1.0
+                    times[key] = times.get(key, 0.0) + weight
         pools: dict[str, dict[float, float]] = {}
         for key, count in total(times).items():
             side, _, number = key.partition(" ")
@@ -75,6 +76,7 @@ class AOTObjective(DPOObjective):
                 if own not in sorted_pools:  # no rank has a pair
                     sorted_pools |= {own: _Pool.of({}), other: _Pool.of({})}
                 pair, beside, share = sorted_pools[own].couples(values[own], sorted_pools[other])
+                share = share * values["weight"][pair]
                 if name == "aot":
                     # Less the pair's own: of two sums over long replies float32 keeps too few digits.
                     beside = beside - values[other][pair]
@@ -85,8 +87,8 @@ class AOTObjective(DPOObjective):
         return given
 
     def counts(self, batch: FeedbackBatch) -> dict[str, float]:
-        """As DPO's; pairs, for ``aot`` and ``aot_unpaired``."""
-        pairs = float(len(preference_pairs(batch)))
+        """As DPO's; pairs by their records' weights, for ``aot`` and ``aot_unpaired``."""
+        pairs = float(record_weights(batch)[preference_pairs(batch).records].sum())
         return super().counts(batch) | {name: pairs for name in self.loss_type if name in AOT}
 
     def pair_term(self, name: str, values: PairValues, shares: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
@@ -118,7 +120,7 @@ _BESIDE: dict[str, list[tuple[str, tuple[str, str]]]] = {
 
 
 def _sides(columns: Mapping[str, Tensor], batch: FeedbackBatch) -> dict[str, NDArray[np.float64]]:
-    """What is sorted, float64 (pairs,) each."""
+    """What is sorted, and what each pair counts, float64 (pairs,) each."""
     pairs = preference_pairs(batch)
     policy = columns["policy.logp"].detach().double()
     known = columns.get("reference.logp")
@@ -129,6 +131,7 @@ def _sides(columns: Mapping[str, Tensor], batch: FeedbackBatch) -> dict[str, NDA
         "reference": gaps(reply_sums(reference, batch), pairs).cpu().numpy(),
         "chosen": ratios[pairs.chosen],
         "rejected": ratios[pairs.rejected],
+        "weight": record_weights(batch)[pairs.records],
     }
 
 
@@ -137,7 +140,7 @@ class _Pool:
     """An update's values of one side in order.
 
     Args:
-        values: (different,), rising. places: (different + 1,), how many are before each, and in all.
+        values: (different,), rising. places: (different + 1,), how many are before each by weight, and in all.
     """
 
     values: NDArray[np.float64]

@@ -56,20 +56,24 @@ class ChainOfHindsight:
 
         Args:
             rows: prompt, chosen, rejected; or prompt, completions, scores, of which the best and the worst are taken.
-                Prompts and answers are texts or lists of messages. A ranking without two different scores gives none.
+                Prompts and answers are texts or lists of messages. Where ``p`` is below 1/2 the rejected answer is
+                the good one. A ranking without two different scores gives none, nor does a ``p`` of 1/2. The answers
+                have the row's ``weight``, by which their tokens count.
 
         Raises:
             DataError: a prompt does not end with a user message, an answer has more than one message, or a ranking has
                 no replies or not a number for each.
         """
         return [
-            {"messages": self._messages(row["prompt"], form, answers)}
+            {"messages": self._messages(row["prompt"], form, answers, row.get("weight"))}
             for number, row in enumerate(rows, 1)
             if (answers := _answers(row, number)) is not None
             for form in self.forms
         ]
 
-    def _messages(self, prompt: Any, form: str, answers: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _messages(
+        self, prompt: Any, form: str, answers: Mapping[str, str], weight: float | None
+    ) -> list[dict[str, Any]]:
         given = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         messages: list[dict[str, Any]] = [dict(one) for one in given]
         if not messages or messages[-1]["role"] != "user":
@@ -86,7 +90,8 @@ class ChainOfHindsight:
         for place, side in enumerate(form):
             if place:
                 messages.append({"role": "user", "content": markers[side]})
-            messages.append({"role": "assistant", "content": answers[side], "train": True})
+            counted = {} if weight is None else {"weight": weight}
+            messages.append({"role": "assistant", "content": answers[side], "train": True, **counted})
         return messages
 
 
@@ -99,16 +104,29 @@ class CoHObjective(ChainOfHindsight, SFTObjective):
 
     takes: ClassVar[str] = "preference"
     makes: ClassVar[str] = "conversation"
+    unread: ClassVar[tuple[str, ...]] = ("margin",)
 
     def rows(self, rows: Iterable[Mapping[str, Any]], bad: Callable[[DataError], None]) -> Iterator[dict[str, Any]]:
         """Rows of messages of preferences, as :class:`alignite.types.RowMaker` says."""
-        for made in usable(rows, lambda row: self([row]), bad):
+
+        def marked(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+            if row.get("p") == 0.5:
+                raise DataError(
+                    "a pair whose p is 1/2, a tie", why="neither answer is the good one", fix="leave such rows out"
+                )
+            return self([row])
+
+        for made in usable(rows, marked, bad):
             yield from made
 
 
 def _answers(row: Mapping[str, Any], number: int) -> dict[str, str] | None:
     if "chosen" in row:
-        return {"p": _text(row["chosen"]), "n": _text(row["rejected"])}
+        good, worse = _text(row["chosen"]), _text(row["rejected"])
+        p = 1.0 if row.get("p") is None else row["p"]
+        if p == 0.5:
+            return None
+        return {"p": good, "n": worse} if p > 0.5 else {"p": worse, "n": good}
     _, replies, scores = ranked(row, number)
     best, worst = int(np.argmax(scores)), int(np.argmin(scores))
     if not scores[best] > scores[worst]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from alignite.config.options import check_bound, check_finite
 from alignite.errors import ConfigError, DataError, UsageError
 from alignite.objectives.contrast import InstructionContrastObjective
 from alignite.objectives.odd_rows import TIES, USUAL
-from alignite.objectives.rows import ranked, usable, with_marker
+from alignite.objectives.rows import plain, ranked, usable, with_marker
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +43,19 @@ class HindsightRelabel:
             raise ConfigError(f"both instructions are {self.good!r}", fix="give two that differ")
 
     def __call__(self, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Rows of prompt and completion from ranked rows (prompt, completions, scores).
+        """Rows of prompt and completion, with the row's weight if it has one, from ranked rows (prompt, completions,
+        scores).
 
         Raises:
             DataError: a row has no replies, or not a number for each; or a prompt of messages has no user message.
         """
         return [
-            {"prompt": with_marker(prompt, f"{self._asked(score)}{self.separator}"), "completion": reply}
-            for prompt, replies, scores in (ranked(row, number) for number, row in enumerate(rows, 1))
+            {
+                "prompt": with_marker(prompt, f"{self._asked(score)}{self.separator}"),
+                "completion": reply,
+                **({} if row.get("weight") is None else {"weight": row["weight"]}),
+            }
+            for row, (prompt, replies, scores) in ((row, ranked(row, number)) for number, row in enumerate(rows, 1))
             for reply, score in zip(replies, scores, strict=True)
         ]
 
@@ -86,7 +95,8 @@ def contrast_rows(rows: Sequence[Mapping[str, Any]], size: int) -> list[dict[str
                 and all(other["completion"] != earlier["completion"] for earlier in group[:place])
             ]
             scores = [1.0] + [0.0] * (len(completions) - 1)
-            found.append({"prompt": row["prompt"], "completions": completions, "scores": scores})
+            made = {"prompt": row["prompt"], "completions": completions, "scores": scores}
+            found.append(made | ({"weight": row["weight"]} if "weight" in row else {}))
     return found
 
 
@@ -95,7 +105,7 @@ class HIRObjective(InstructionContrastObjective, HindsightRelabel):
     """Contrast of instructions on rankings whose replies :class:`HindsightRelabel` made examples of.
 
     Every reply of the data becomes an instruction with its output; each ``group_size`` of them, in their order, are a
-    group, which must come in one update.
+    group, which must come in one update: :meth:`groups` tells the trainer where it may cut.
 
     Args:
         group_size: at least 2. contrast_weight, label_smoothing, entropy_coef: as of
@@ -124,13 +134,37 @@ class HIRObjective(InstructionContrastObjective, HindsightRelabel):
         return {**super().odd_rows, TIES: USUAL}  # of the groups that are made below
 
     def rows(self, rows: Iterable[Mapping[str, Any]], bad: Callable[[DataError], None]) -> Iterator[dict[str, Any]]:
-        """Rows of :func:`contrast_rows`, as :class:`alignite.types.RowMaker` says."""
+        """Rows of :func:`contrast_rows`, as :class:`alignite.types.RowMaker` says.
+
+        An empty reply is told to ``bad`` and becomes no instruction: in a group it would cost all of them their rows.
+        """
         waiting: list[dict[str, Any]] = []
         for made in usable(rows, lambda row: self([row]), bad):
-            waiting += made
+            for one in made:
+                if _is_empty(one["completion"]):
+                    bad(DataError("an empty reply", fix="leave such replies out of their rankings"))
+                else:
+                    waiting.append(one)
             # One more than a group may be the last, which joins it.
             while len(waiting) > self.group_size + 1:
                 yield from contrast_rows(waiting[: self.group_size], self.group_size)
                 del waiting[: self.group_size]
         if waiting:
             yield from contrast_rows(waiting, self.group_size)
+
+    def groups(self, lines: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of each record's group, (records,), by its line in the file of :meth:`rows`, from 1.
+
+        Lines of which preparing left no record may be missing.
+        """
+        numbers = (lines - 1) // self.group_size
+        last = lines.max(initial=1)
+        # As in contrast_rows: what would be a group of one joins the one before.
+        return numbers - (lines == last) if last > 1 and last % self.group_size == 1 else numbers
+
+
+def _is_empty(reply: Any) -> bool:
+    """Whether there is nothing in a reply that could be learned."""
+    if isinstance(reply, str):
+        return not reply.strip()
+    return not any(message.get("tool_calls") or plain(message.get("content") or "").strip() for message in reply)

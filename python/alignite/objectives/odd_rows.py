@@ -14,6 +14,9 @@ ALL_NEUTRAL = "a solution whose rated steps are all neutral"
 LABELLED_BAD = "a reply labelled bad"
 """No oddity to methods that read labels, so reports do not count it; the trainer does for those that do not."""
 
+WEIGHTLESS = "a weight of 0"
+"""By the words of rows that preparing leaves out."""
+
 NOTHING = "nothing is learned from it"
 
 USUAL = ""

@@ -81,7 +81,8 @@ class QuarkObjective(WithoutState):
         kl_coef: 0 needs no reference model.
         kl: ``exact`` or ``k3``.
         entropy_coef: the authors' code takes 0.06.
-        num_quantiles: K, of the rows that are made of rankings; 0 where the data's rows have their markers.
+        num_quantiles: K, of the rows that are made of rankings, whose weights are not read; 0 where the data's rows
+            have their markers.
         marker: text that names a ``{quantile}``.
 
     Source: Quark (arXiv 2205.13636, equation 3, and the authors' main.py, whose divergence this is); k3 is of Schulman,
@@ -97,6 +98,7 @@ class QuarkObjective(WithoutState):
     num_quantiles: int = 5
     marker: str = "<rwd_{quantile}>"
     makes: ClassVar[str] = "unpaired"
+    unread: ClassVar[tuple[str, ...]] = ("weight",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -259,6 +259,10 @@ class Trainer:
         """The batch of some windows, as the objective takes it."""
         return data.batch(windows)
 
+    def groups(self, data: PreparedSet) -> NDArray[np.int64] | None:
+        """Of each window, which of the groups it is in that must come in one update; None where there are none."""
+        return None
+
     def save_model(self, folder: str | Path | None = None) -> None:
         """Write the adapter as a PEFT folder, or all weights as a transformers folder; default: the run's folder."""
         self._save_weights(Path(folder) if folder is not None else self.run_dir)

@@ -186,7 +186,7 @@ class _Check:
         report = self.report.data = trainer.reported(train)
         if self._saved is not None:
             check_unchanged(train.fingerprint, self._saved.state["source"]["fingerprint"], self.run_dir)
-        self.report.updates = packed_source(train, self.args).num_updates
+        self.report.updates = packed_source(train, self.args, groups=trainer.groups(train)).num_updates
         lost = report["rows"] - report["used"]
         cut = sum(entry["count"] for entry in report["truncated"].values())
         text = f"{report['used']} of {report['rows']} rows ({report['format']}), {report['tokens']} tokens"

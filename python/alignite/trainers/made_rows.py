@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignite.data.convert import convert
 from alignite.errors import AligniteError, DataError, UsageError
 from alignite.files import cannot_write, write_file
+from alignite.objectives.odd_rows import WEIGHTLESS
 
 if TYPE_CHECKING:
     from alignite.config import PreferenceConfig
@@ -21,15 +22,33 @@ if TYPE_CHECKING:
 log = logging.getLogger("alignite")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Lines:
-    """The rows of a JSONL file, read anew each time."""
+    """The rows of a JSONL file that count, read anew each time.
+
+    ``weightless``: those whose weight is 0. ``unread``: by a column's name, the others that say something in it.
+    """
 
     path: Path
+    columns: Sequence[str] = ()
+    weightless: int = 0
+    unread: dict[str, int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.weightless, self.unread = 0, {}
         with open(self.path, encoding="utf-8") as file:
-            yield from map(json.loads, file)
+            for row in map(json.loads, file):
+                if row.get("weight") == 0:
+                    self.weightless += 1
+                    continue
+                for name in self.columns:
+                    if row.get(name) not in (None, _SAYS_NOTHING[name]):
+                        self.unread[name] = self.unread.get(name, 0) + 1
+                yield row
+
+
+_SAYS_NOTHING = {"weight": 1, "margin": 0}
+"""By a column's name, its value that is the same as none."""
 
 
 def made_file(prepared: Path) -> Path:
@@ -45,7 +64,8 @@ def make_rows(data: Any, maker: RowMaker, config: PreferenceConfig, output: Path
         output: a JSONL file, replaced when it is there.
 
     Rows that cannot be used are counted by their reason in a file beside the output, which :func:`unmade` reads; with
-    ``on_bad_row: error`` they are raised.
+    ``on_bad_row: error`` they are raised, but for those whose weight is 0. What the objective does not read of the
+    rows is counted there as well, for :func:`unread`.
 
     Raises:
         UsageError: the data have another format than the objective makes rows of. DataError: a row cannot be read, or
@@ -60,7 +80,7 @@ def make_rows(data: Any, maker: RowMaker, config: PreferenceConfig, output: Path
             raise error
         bad[error.what] = bad.get(error.what, 0) + 1
 
-    written = 0
+    written, lines = 0, _Lines(source, getattr(maker, "unread", ()))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         source.unlink(missing_ok=True)
@@ -82,7 +102,7 @@ def make_rows(data: Any, maker: RowMaker, config: PreferenceConfig, output: Path
                 fix="give such rows; quark takes a rated reply as a ranking of one; marked rows with num_quantiles 0",
             ) from error
         with open(unfinished, "w", encoding="utf-8") as file:
-            for row in maker.rows(_Lines(source), refuse):
+            for row in maker.rows(lines, refuse):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 written += 1
         os.replace(unfinished, output)
@@ -96,8 +116,15 @@ def make_rows(data: Any, maker: RowMaker, config: PreferenceConfig, output: Path
     lost: dict[str, Any] = {
         reason: {"count": rows.count, "examples": list(rows.examples)} for reason, rows in done.bad.items()
     }
-    lost |= {reason: {"count": count, "examples": [f"{count} of {done.rows} rows"]} for reason, count in bad.items()}
-    write_file(_report(output), json.dumps(lost, ensure_ascii=False, indent=1))
+    bad |= {WEIGHTLESS: lines.weightless} if lines.weightless else {}
+    said = {f"a {name} that this method does not read": count for name, count in lines.unread.items()}
+    kept, noticed = (
+        {reason: {"count": count, "examples": [f"{count} of {done.rows} rows"]} for reason, count in counts.items()}
+        for counts in (bad, said)
+    )
+    lost |= kept
+    report = {"unmade": lost, "unread": noticed}
+    write_file(_report(output), json.dumps(report, ensure_ascii=False, indent=1))
     if not written:
         why = "; ".join(f"{entry['count']} rows: {reason}" for reason, entry in lost.items())
         raise DataError("no row is left to make others of", where=str(output), why=why or None, fix="give other rows")
@@ -107,8 +134,19 @@ def make_rows(data: Any, maker: RowMaker, config: PreferenceConfig, output: Path
 
 def unmade(output: Path) -> dict[str, dict[str, Any]]:
     """By reason, how many rows made none, and the first of them; nothing where no rows were made."""
+    return _told(output, "unmade")
+
+
+def unread(output: Path) -> dict[str, dict[str, Any]]:
+    """By what it is, how many rows say something that the objective does not read."""
+    return _told(output, "unread")
+
+
+def _told(output: Path, what: str) -> dict[str, dict[str, Any]]:
     report = _report(output)
-    found: dict[str, dict[str, Any]] = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    if not report.exists():
+        return {}
+    found: dict[str, dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))[what]
     return found
 
 

@@ -26,7 +26,7 @@ from alignite.objectives.odd_rows import LABELLED_BAD, NOTHING, USUAL
 from alignite.objectives.registry import METHODS, method_of, objective_of
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
-from alignite.trainers.made_rows import made_file, make_rows, unmade
+from alignite.trainers.made_rows import made_file, make_rows, unmade, unread
 from alignite.trainers.reference import ReferenceLogProbs, adapter_off, freeze, frozen_copy, mix_into
 from alignite.training import distributed
 from alignite.training.loop import Loop
@@ -215,8 +215,9 @@ class PreferenceTrainer(Trainer):
         noticed = {reason: entry for reason, entry in noticed.items() if meant.get(reason) != USUAL}
         said = {reason: f"{reason}: {meant[reason]}" if reason in meant else reason for reason in noticed}
         makes = isinstance(self.objective, RowMaker) and self.objective.takes
+        unseen = unread(made_file(train.folder)) if makes else {}
         return report | {
-            "noticed": {said[reason]: entry for reason, entry in noticed.items()},
+            "noticed": {said[reason]: entry for reason, entry in noticed.items()} | unseen,
             "unmade": unmade(made_file(train.folder)) if makes else {},
             "teaching": teaching,
         }
@@ -280,7 +281,17 @@ class PreferenceTrainer(Trainer):
             self.args,
             make_batch=lambda windows, partners: self.make_batch(prepared, windows, partners),
             after=self._after_update,
+            groups=self.groups(prepared),
         )
+
+    def groups(self, data: PreparedSet) -> NDArray[np.int64] | None:
+        numbers = getattr(self.objective, "groups", None)
+        if numbers is None:
+            return None
+        origins = data.origins(np.arange(len(data)))
+        _, first = np.unique(origins.records, return_index=True)
+        found: NDArray[np.int64] = numbers(origins.lines[first])
+        return found
 
     def _after_update(self, metrics: Mapping[str, float]) -> None:
         self._updates += 1

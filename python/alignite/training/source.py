@@ -10,6 +10,7 @@ import numpy as np
 
 from alignite.data.prepare import check_unchanged
 from alignite.data.prepared import split_windows
+from alignite.errors import UsageError
 from alignite.native.data import shuffled
 from alignite.types import Update
 
@@ -27,7 +28,8 @@ class PackedSource:
     """An :class:`alignite.types.UpdateSource` over a prepared set.
 
     An update takes ``batch_size * accumulation * world`` windows, fewer at the end of an epoch, whichever way they
-    are split over micro-batches and ranks.
+    are split over micro-batches and ranks. With ``groups`` an update takes as many whole groups as are no more windows
+    than that, and one group at least.
 
     Args:
         prepared: the windows.
@@ -37,9 +39,13 @@ class PackedSource:
         seed, shuffle: of the order; another permutation each epoch.
         rank, world: which part of every update is this process's.
         epochs: passes over the set; ``max_steps`` wins when it is positive.
+        groups: (windows,), a number that all windows of a group have, which follow each other; not with ``shuffle``.
         make_batch: the batch of some windows, and of those that follow each in the update, the first behind the last;
             default: the set's ``batch``.
         after: called after each update with its metrics.
+
+    Raises:
+        UsageError: ``groups`` and ``shuffle`` are both given.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class PackedSource:
         world: int = 1,
         epochs: float = 1.0,
         max_steps: int = -1,
+        groups: NDArray[np.int64] | None = None,
         make_batch: Callable[[NDArray[np.int64], NDArray[np.int64]], Any] | None = None,
         after: Callable[[Mapping[str, float]], None] | None = None,
     ) -> None:
@@ -64,7 +71,16 @@ class PackedSource:
         self._per_update = batch_size * accumulation * world
         self._rank, self._world = rank, world
         self._seed, self._shuffle = seed, shuffle
-        self.updates_per_epoch = math.ceil(len(prepared) / self._per_update)
+        self._borders: NDArray[np.int64] | None = None
+        if groups is None:
+            self.updates_per_epoch = math.ceil(len(prepared) / self._per_update)
+        else:
+            if shuffle:
+                raise UsageError("groups are given with shuffle", fix="set shuffle to false, which would part them")
+            self._borders = np.append(np.flatnonzero(np.diff(groups)) + 1, len(prepared))
+            self.updates_per_epoch = position = 0
+            while position < len(prepared):
+                self.updates_per_epoch, position = self.updates_per_epoch + 1, self._stop(position)
         self.num_updates: int | None = max_steps if max_steps > 0 else math.ceil(epochs * self.updates_per_epoch)
         self._updates = self._epoch = self._position = self._num_tokens = 0
 
@@ -75,7 +91,7 @@ class PackedSource:
         count = len(self._prepared)
         if self._position >= count:
             self._epoch, self._position = self._epoch + 1, 0
-        stop = min(self._position + self._per_update, count)
+        stop = self._stop(self._position)
         if self._shuffle:
             windows = shuffled(count, self._seed, self._epoch, self._position, stop)
         else:
@@ -85,6 +101,15 @@ class PackedSource:
         self._num_tokens += int(self._prepared.window_tokens(windows).sum())
         mine, following = (order[self._rank :: self._world] for order in (windows, np.roll(windows, -1)))
         return Update(self.batches(mine, following), self._epoch + stop / count, self._num_tokens)
+
+    def _stop(self, position: int) -> int:
+        """The window before which an update ends that begins with this one."""
+        full = position + self._per_update
+        if self._borders is None:
+            return min(full, len(self._prepared))
+        after = self._borders[self._borders > position]
+        fitting = after[after <= full]
+        return int(fitting[-1] if len(fitting) else after[0])
 
     def batches(self, windows: NDArray[np.int64], following: NDArray[np.int64]) -> list[Any]:
         """The micro-batches of these windows, each of which is followed by another in its update."""

@@ -65,13 +65,16 @@ def test_prepared_rows_score_the_answers_and_their_ends_alone(tokenizer: ChatTok
         "chosen": [{"role": "assistant", "content": "Here."}],
         "rejected": [{"role": "assistant", "content": "No idea."}],
     }
-    rows = ChainOfHindsight()([{"prompt": prompt, **answers}])
+    rows = ChainOfHindsight()([{"prompt": prompt, **answers, "weight": 0.25}])
     prepared = prepare_sft(rows, tokenizer, PrepareConfig(packing="none", max_length=512), tmp_path / "set")
     assert prepared.report["used"] == 4
     good, bad = "Here.<|im_end|>", "No idea.<|im_end|>"
     found = []
     for window in range(4):
         _, labels, _, _ = prepared.arrays([window])
+        weights = prepared.weights([window])
+        assert weights is not None
+        assert set(weights[labels != IGNORE].tolist()) == {0.25}
         found.append(tokenizer.decode(labels[labels != IGNORE].tolist()))
     assert sorted(found) == sorted([good, bad, good + bad, bad + good])
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from alignite.errors import ConfigError, DataError, UsageError
@@ -64,6 +65,27 @@ def test_its_rows_are_those_of_the_two_steps(size: int) -> None:
     made = list(objective.rows(RANKED, refuse))
     assert made == contrast_rows(HindsightRelabel()(RANKED), size)
     assert len(made) == 10
+
+
+@pytest.mark.parametrize(("rows", "size", "expected"), [(9, 4, [4, 5]), (10, 4, [4, 4, 2]), (5, 4, [5]), (3, 2, [3])])
+def test_the_groups_of_its_rows(rows: int, size: int, expected: list[int]) -> None:
+    lines = np.arange(1, rows + 1)
+    _, sizes = np.unique(HIRObjective(group_size=size).groups(lines), return_counts=True)
+    assert sizes.tolist() == expected
+    kept = HIRObjective(group_size=size).groups(np.delete(lines, 1))
+    assert np.unique(kept, return_counts=True)[1].tolist() == [expected[0] - 1, *expected[1:]]
+
+
+def test_an_empty_reply_costs_its_own_instruction_alone() -> None:
+    empty = [*RANKED[:2], {"prompt": "q", "completions": ["", " \n", "a"], "scores": [1.0, 0.0, 1.0]}, *RANKED[2:]]
+    bad: list[DataError] = []
+    made = list(HIRObjective().rows(empty, bad.append))
+    assert len(made) == 11
+    assert [error.what for error in bad] == ["an empty reply"] * 2
+    assert all(text.strip() for row in made for text in row["completions"])
+    said = [{"role": "assistant", "content": ""}]
+    told = {"prompt": "q", "completions": [said, [{**said[0], "content": "a"}]], "scores": [1.0, 0.0]}
+    assert len(list(HIRObjective().rows([told, *RANKED], bad.append))) == 11
 
 
 def test_a_row_that_cannot_be_asked_differently_is_told() -> None:

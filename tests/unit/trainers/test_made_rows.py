@@ -12,10 +12,10 @@ import pytest
 
 from alignite.cli.main import main
 from alignite.config.preference import METHOD_CONFIGS, QuarkConfig
-from alignite.errors import DataError, UsageError
+from alignite.errors import ConfigError, DataError, UsageError
 from alignite.objectives.coh import CoHObjective
 from alignite.objectives.registry import make_objective
-from alignite.trainers.made_rows import make_rows, unmade
+from alignite.trainers.made_rows import make_rows, unmade, unread
 
 RANKED = [{"prompt": f"q{n}", "completions": [f"a{n}", f"b{n}", "c"], "scores": [1.0, 0.5, n]} for n in range(4)]
 TIED = {"prompt": "q", "completions": ["a", "b"], "scores": [1.0, 1.0]}
@@ -132,3 +132,66 @@ def test_groups_must_come_in_one_update() -> None:
     with pytest.raises(UsageError, match="6 rows and group_size is 4"):
         METHOD_CONFIGS["hir"](per_device_train_batch_size=3, gradient_accumulation_steps=2).validate()
     assert CoHObjective.takes == "preference"
+
+
+def test_weights_are_carried_and_rows_of_none_left_out(tmp_path: Path) -> None:
+    pair = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    weighted = [{**pair, "weight": 0}, {**pair, "weight": 0.25}, pair]
+    rows = made("coh", weighted, tmp_path, on_bad_row="error")[2::4]
+    said = [[one.get("weight", 1) for one in row["messages"] if one["role"] == "assistant"] for row in rows]
+    assert said == [[0.25, 0.25], [1, 1]]
+    assert unmade(tmp_path / "out.jsonl") == {"a weight of 0": {"count": 1, "examples": ["1 of 3 rows"]}}
+    ranked = [{**RANKED[0], "weight": 0}, {**RANKED[1], "weight": 2.0}, RANKED[2]]
+    rows = made("hir", ranked, tmp_path)
+    assert [row.get("weight", 1) for row in rows] == [2.0] * 3 + [1] * 3
+    assert unmade(tmp_path / "out.jsonl")["a weight of 0"]["count"] == 1
+    assert len(made("quark", ranked, tmp_path)) == 6
+    assert unmade(tmp_path / "out.jsonl")["a weight of 0"]["count"] == 1
+    assert {what: entry["count"] for what, entry in unread(tmp_path / "out.jsonl").items()} == {
+        "a weight that this method does not read": 1
+    }
+
+
+def test_p_says_which_reply_of_a_pair_is_the_good_one(tmp_path: Path) -> None:
+    pair = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    given = [{**pair, "p": p, "margin": 2.0} for p in (0.2, 0.5, 0.9)]
+    rows = made("coh", given, tmp_path)[::4]
+    assert [row["messages"][-1]["content"] for row in rows] == ["b", "a"]
+    assert unmade(tmp_path / "out.jsonl") == {"a pair whose p is 1/2, a tie": {"count": 1, "examples": ["1 of 3 rows"]}}
+    assert [entry["count"] for entry in unread(tmp_path / "out.jsonl").values()] == [3]
+
+
+def test_the_report_of_a_run_tells_what_its_made_rows_do_not_say(
+    tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "ranked.jsonl"
+    data.write_text("".join(json.dumps({**row, "weight": 3}) + "\n" for row in RANKED))
+    words = ["preference", "--objective", "quark", "--model", str(tiny_model_folder), "--data", str(data)]
+    words += ["--output_dir", str(tmp_path / "run"), "--max_steps", "1", "--num_samples", "0", "--json"]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["data"]["noticed"]["a weight that this method does not read"]["count"] == 4
+    assert "a weight that this method does not read" in shown.err
+
+
+def test_updates_hold_whole_groups_whatever_preparing_dropped(tiny_model_folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n}", "completions": [f"answer {n}"], "scores": [n % 2]} for n in range(9)]
+
+    def trained(name: str, rows: list[dict[str, Any]], *more: str) -> list[dict[str, Any]]:
+        data, run = tmp_path / f"{name}.jsonl", tmp_path / name
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        words = ["preference", "--objective", "hir", "--model", str(tiny_model_folder), "--data", str(data)]
+        words += ["--output_dir", str(run), "--num_samples", "0", "--max_length", "512", "--learning_rate", "1e-12"]
+        words += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2", "--num_train_epochs", "1"]
+        assert main([*words, *more]) == 0
+        return written(run / "metrics.jsonl")
+
+    whole = trained("whole", rows)
+    # Of the first group the instruction of row 2 is too long; nine rows are a group of four and one of five.
+    dropped = trained("dropped", [rows[0], {**rows[1], "prompt": "long " * 500}, *rows[2:]])
+    assert [len(found) for found in (whole, dropped)] == [2, 2]
+    for found in (*whole, *dropped):
+        assert found["alone"] == 0
+    assert dropped[1]["own_probability"] == pytest.approx(whole[1]["own_probability"], rel=1e-5)
+    with pytest.raises(ConfigError, match="shuffle"):
+        METHOD_CONFIGS["hir"](shuffle=True).validate()

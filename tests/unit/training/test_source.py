@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import toy
 
-from alignite.errors import CheckpointError
+from alignite.errors import CheckpointError, UsageError
 from alignite.training.source import PackedSource
 from alignite.types import Update
 
@@ -52,6 +52,28 @@ def test_every_epoch_holds_each_window_once_in_an_order_of_its_own() -> None:
 
 def test_the_files_order_is_kept_without_shuffling() -> None:
     assert flat(all_windows(make(shuffle=False, epochs=1))) == list(range(11))
+
+
+GROUPS = np.repeat([0, 1, 2, 3, 5], [3, 4, 2, 1, 9])
+
+
+def test_updates_hold_whole_groups_and_go_on_at_their_borders() -> None:
+    def source(**options: object) -> PackedSource:
+        return make(19, **{"shuffle": False, "groups": GROUPS, "batch_size": 6, "epochs": 2, **options})
+
+    expected = [[0, 1, 2], [3, 4, 5, 6, 7, 8], [9], list(range(10, 19))]
+    assert source().updates_per_epoch == 4
+    assert all_windows(source()) == expected * 2
+    two = [all_windows(source(batch_size=3, rank=rank, world=2)) for rank in range(2)]
+    assert [sorted(one + other) for one, other in zip(*two, strict=True)] == expected * 2
+    for done in range(1, 8):
+        first, second = source(), source(batch_size=3, accumulation=2)
+        for _ in range(done):
+            first.next_update()
+        second.load_state_dict(first.state_dict())
+        assert all_windows(second) == (expected * 2)[done:]
+    with pytest.raises(UsageError, match="shuffle"):
+        source(shuffle=True)
 
 
 @pytest.mark.parametrize(("batch", "accumulation", "world"), [(8, 1, 1), (1, 8, 1), (4, 1, 2), (2, 2, 2), (1, 2, 4)])
