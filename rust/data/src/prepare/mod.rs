@@ -172,9 +172,23 @@ impl Preparer {
         if options.kinds.is_empty() || options.kinds.iter().any(|kind| kind == format.kind()) {
             return Ok(format);
         }
+        let imitates = options.kinds.iter().any(|kind| kind == "conversation");
+        let fix = match format.kind() {
+            "steps" => "`alignite prm` learns from rated steps; or name another format",
+            _ if imitates => {
+                "`alignite convert --to messages` makes conversations of the best replies; or name another format"
+            }
+            "unpaired" => {
+                "`alignite preference --objective kto` learns from replies with labels; or name another format"
+            }
+            "preference" | "ranking" => {
+                "`alignite dpo` and `alignite reward` learn from comparisons; or name another format"
+            }
+            _ => "`alignite sft` learns from conversations; or name another format",
+        };
         Err(Error::data(format!("the rows hold {} data, not {}", format.kind(), options.kinds.join(" or ")))
             .because(format!("their format is {}", format.name()))
-            .fix("`alignite convert --to messages` makes conversations of the best replies; or name another format"))
+            .fix(fix))
     }
 
     /// Prepare sources into a folder, or take what is there when its fingerprint says it is the same.
