@@ -16,9 +16,9 @@ pub(super) fn stepwise(row: &Row<'_>) -> Result<Vec<Record>> {
             Value::Bool(right) => Some(if *right { 1 } else { -1 }),
             other => rating(other),
         };
-        let rating = rating.ok_or_else(|| {
-            Error::data(format!("labels[{index}] is {label}")).fix("a label is true or false, or -1, 0 or 1")
-        })?;
+        // Reasons are what rows are counted by, so this one says itself what is allowed.
+        let rating =
+            rating.ok_or_else(|| Error::data(format!("labels[{index}] is {label}, not true, false, -1, 0 or 1")))?;
         let text = text(said, &format!("completions[{index}]"))?.to_owned();
         Ok(Step { text, rating: Some(rating), parent: index.checked_sub(1) })
     };
@@ -207,6 +207,9 @@ mod tests {
         assert_eq!(steps(json!([1, 1, 1])).unwrap().steps[2].parent, Some(1));
         for bad in [json!([true, true]), json!([2, 0, 1]), json!(["good", "bad", "bad"])] {
             assert!(steps(bad).is_err());
+        }
+        for bad in [json!([1, 1, 2]), json!([1, 1, "good"])] {
+            assert!(steps(bad).unwrap_err().what.ends_with(", not true, false, -1, 0 or 1"));
         }
     }
 }
