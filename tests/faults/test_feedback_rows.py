@@ -249,3 +249,24 @@ def test_labels_that_a_method_does_not_read_are_counted(tiny_model_folder: Path,
         assert told == is_told
         noticed = json.loads((run / "data.json").read_text())["train"]["noticed"]
         assert [entry["examples"] for entry in noticed.values()] == ([[f"{file}:2"]] if is_told else [])
+
+
+def test_margins_that_a_method_does_not_read_are_counted(tiny_model_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b", "margin": n} for n in range(3)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--model", str(tiny_model_folder), "--data", str(file), "--max_steps", "1", "--num_samples", "0"]
+    unread = "2 rows: a pair with a margin: this method does not read it"
+    for name, more, told in (
+        ("simpo", [], unread),
+        ("slic", [], unread),
+        ("slic", ["--kind", "margin"], None),
+        ("dpo", ["--loss_type", "ipo"], "2 rows: a pair with a margin: of the losses only sigmoid reads it"),
+        ("dpo", [], None),
+    ):
+        run = tmp_path / "-".join([name, *more])
+        assert main(["preference", "--objective", name, *words, *more, "--output_dir", str(run), "--use_peft"]) == 0
+        shown = capsys.readouterr().err
+        assert (told is None and "margin:" not in shown) or (told is not None and told in shown)
+        noticed = json.loads((run / "data.json").read_text())["train"]["noticed"]
+        assert [entry["examples"] for entry in noticed.values()] == ([[f"{file}:2", f"{file}:3"]] if told else [])

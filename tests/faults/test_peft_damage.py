@@ -67,6 +67,19 @@ def test_missing_unexpected_and_misshapen_tensors_are_named_together(folder: Pat
     assert f"{other} is (4, 7), not (4, 32)" in words
 
 
+def test_only_the_first_of_many_tensors_are_named(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file({f"{name}.other": tensor for name, tensor in tensors.items()}, path)
+    words = refused(folder)
+    assert words.count(".other") == 4
+    assert words.count(f"and {len(tensors) - 4} more") == 2
+    save_file({name: tensor[:1, :1].contiguous() for name, tensor in tensors.items()}, path)
+    words = refused(folder)
+    assert words.count(" is (1, 1), not ") == 4
+    assert f"and {len(tensors) - 4} more" in words
+
+
 def test_an_adapter_of_another_model_is_refused(folder: Path) -> None:
     assert "(4, 32), not (4, 16)" in refused(folder, llama(16))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from alignite.config.options import check_bound, check_share
 from alignite.errors import ConfigError
-from alignite.objectives.odd_rows import P_UNREAD, PAIRS_ONLY
+from alignite.objectives.odd_rows import MARGIN_UNREAD, P_UNREAD, PAIRS_ONLY
 from alignite.objectives.pieces import ReplyPairs, WithoutState, as_tensor, pair_count, pair_metrics, reply_lengths
 from alignite.objectives.ranking import paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -51,7 +51,7 @@ class CPOObjective(WithoutState):
 
     @property
     def odd_rows(self) -> Mapping[str, str]:
-        return {**PAIRS_ONLY, **P_UNREAD}
+        return {**PAIRS_ONLY, **P_UNREAD, **MARGIN_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

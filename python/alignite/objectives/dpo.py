@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from alignite.config.options import check_bound, check_share
 from alignite.errors import ConfigError
-from alignite.objectives.odd_rows import P_UNREAD, PAIRS_ONLY
+from alignite.objectives.odd_rows import MARGIN, P_UNREAD, PAIRS_ONLY
 from alignite.objectives.pair_losses import (
     DIVERGENCES,
     PAIR_LOSSES,
@@ -122,7 +122,9 @@ class DPOObjective(WithoutState):
 
     @property
     def odd_rows(self) -> Mapping[str, str]:
-        return PAIRS_ONLY if list(self.loss_type) == ["sigmoid"] else {**PAIRS_ONLY, **P_UNREAD}
+        if list(self.loss_type) == ["sigmoid"]:
+            return PAIRS_ONLY
+        return {**PAIRS_ONLY, **P_UNREAD, MARGIN: "of the losses only sigmoid reads it"}
 
     @property
     def columns(self) -> frozenset[str]:

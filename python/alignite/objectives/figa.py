@@ -10,7 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError, DataError
-from alignite.objectives.odd_rows import P_UNREAD
+from alignite.objectives.odd_rows import MARGIN_UNREAD, P_UNREAD
 from alignite.objectives.pieces import WithoutState, as_tensor, preference_pairs, record_weights
 from alignite.types import IGNORE, FeedbackBatch, LossOutput, ReplyRole, Term
 
@@ -103,7 +103,7 @@ class FIGAObjective(WithoutState):
 
     @property
     def odd_rows(self) -> Mapping[str, str]:
-        return P_UNREAD
+        return {**P_UNREAD, **MARGIN_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

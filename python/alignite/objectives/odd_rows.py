@@ -14,6 +14,9 @@ ALL_NEUTRAL = "a solution whose rated steps are all neutral"
 LABELLED_BAD = "a reply labelled bad"
 """No oddity to methods that read labels, so reports do not count it; the trainer does for those that do not."""
 
+MARGIN = "a pair with a margin"
+"""No oddity either; the trainer counts it for methods that do not read it."""
+
 WEIGHTLESS = "a weight of 0"
 """By the words of rows that preparing leaves out."""
 
@@ -27,6 +30,9 @@ P_UNREAD: Mapping[str, str] = {
     UNLIKELY: "this method does not read p, so chosen is the better one",
 }
 """For methods that take every chosen reply for the better one."""
+
+MARGIN_UNREAD: Mapping[str, str] = {MARGIN: "this method does not read it"}
+"""For methods to which every pair is the same step."""
 
 PAIRS_ONLY: Mapping[str, str] = {ONE_REPLY: NOTHING, ALL_TIE: NOTHING}
 """For methods all of whose terms are over pairs."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alignite.config.options import check_bound
-from alignite.objectives.odd_rows import P_UNREAD, PAIRS_ONLY
+from alignite.objectives.odd_rows import MARGIN_UNREAD, P_UNREAD, PAIRS_ONLY
 from alignite.objectives.pieces import ReplyPairs, WithoutState, as_tensor, pair_count, pair_metrics
 from alignite.objectives.ranking import paired_best
 from alignite.types import FeedbackBatch, LossOutput, Term
@@ -40,7 +40,7 @@ class ORPOObjective(WithoutState):
 
     @property
     def odd_rows(self) -> Mapping[str, str]:
-        return {**PAIRS_ONLY, **P_UNREAD}
+        return {**PAIRS_ONLY, **P_UNREAD, **MARGIN_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

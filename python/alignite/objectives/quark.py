@@ -34,7 +34,10 @@ def quantiles(rewards: Sequence[float], num_quantiles: int) -> NDArray[np.int64]
     if np.isnan(values).any():
         raise UsageError(f"reward {int(np.flatnonzero(np.isnan(values))[0])} is NaN", fix="leave such replies out")
     if not 1 <= num_quantiles <= len(values):
-        raise UsageError(f"{num_quantiles} quantiles of {len(values)} rewards", fix="give 1 to as many as rewards")
+        raise UsageError(
+            f"{num_quantiles} quantiles of {len(values)} rewards",
+            fix="give --num_quantiles (num_quantiles) from 1 to as many as there are rewards",
+        )
     found = np.empty(len(values), np.int64)
     for quantile, part in enumerate(np.array_split(np.argsort(-values, kind="stable"), num_quantiles)):
         found[part] = quantile

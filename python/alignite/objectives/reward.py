@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alignite.config.options import check_bound, check_share
-from alignite.errors import DataError, NumericsError, UsageError
+from alignite.errors import ConfigError, DataError, NumericsError, UsageError
 from alignite.objectives.odd_rows import ALL_TIE, ONE_REPLY, PAIRS_ONLY
 from alignite.objectives.pieces import (
     Pairs,
@@ -69,13 +69,13 @@ class RewardObjective(WithoutState):
     Args:
         loss_type: ``bradley_terry`` or ``plackett_luce``.
         margin: a key of :data:`MARGINS`.
-        label_smoothing: e, at least 0 and below 1/2.
+        label_smoothing: e, at least 0 and below 1/2; of ``bradley_terry`` only.
         center_rewards_coefficient: c, at least 0.
         lm_coefficient: mu, at least 0.
         criteria: names of the heads, for the metrics.
 
     Raises:
-        UsageError: an option out of range.
+        ConfigError, UsageError: an option is out of range, or two do not go together.
     """
 
     def __init__(
@@ -93,6 +93,12 @@ class RewardObjective(WithoutState):
         if margin not in MARGINS:
             raise UsageError(f"there is no margin {margin!r}", fix=f"it is one of {', '.join(MARGINS)}")
         check_share("label_smoothing", label_smoothing, 0.5)
+        if label_smoothing and loss_type == "plackett_luce":
+            raise ConfigError(
+                "label_smoothing is given with plackett_luce",
+                why="the likelihood of an order has no label that could be wrong",
+                fix="leave it out, or take bradley_terry",
+            )
         for name, value in (
             ("center_rewards_coefficient", center_rewards_coefficient),
             ("lm_coefficient", lm_coefficient),

@@ -30,7 +30,7 @@ def ranked(row: Mapping[str, Any], number: int) -> tuple[Any, Sequence[Any], lis
     """The prompt, the replies and their scores of a ranked row, the ``number``-th from 1.
 
     Raises:
-        DataError: there is no reply, a reply has no score, or a score is NaN or no number.
+        DataError: there is no reply, a reply has no score, or a score is not finite or no number.
     """
     replies, scores = row["completions"], row["scores"]
     if not len(replies) or len(replies) != len(scores):
@@ -41,9 +41,13 @@ def ranked(row: Mapping[str, Any], number: int) -> tuple[Any, Sequence[Any], lis
         )
     numbers = []
     for score in scores:
-        if isinstance(score, str) or score is None or math.isnan(score):
+        try:
+            value = math.nan if isinstance(score, str) else float(score)
+        except (TypeError, ValueError, OverflowError):
+            value = math.nan
+        if not math.isfinite(value):
             raise DataError(f"a score is {score!r}", where=f"row {number}", fix="give numbers, or leave the reply out")
-        numbers.append(float(score))
+        numbers.append(value)
     return row["prompt"], replies, numbers
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import ConfigError
-from alignite.objectives.odd_rows import IMITATED, P_UNREAD
+from alignite.objectives.odd_rows import IMITATED, MARGIN_UNREAD, P_UNREAD
 from alignite.objectives.pieces import (
     WithoutState,
     as_tensor,
@@ -75,7 +75,7 @@ class RRHFObjective(WithoutState):
 
     @property
     def odd_rows(self) -> Mapping[str, str]:
-        return {**IMITATED, **P_UNREAD}
+        return {**IMITATED, **P_UNREAD, **MARGIN_UNREAD}
 
     @property
     def columns(self) -> frozenset[str]:

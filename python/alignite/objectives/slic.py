@@ -10,7 +10,7 @@ import numpy as np
 
 from alignite.config.options import check_bound
 from alignite.errors import UsageError
-from alignite.objectives.odd_rows import IMITATED, P_UNREAD
+from alignite.objectives.odd_rows import IMITATED, MARGIN_UNREAD, P_UNREAD
 from alignite.objectives.pieces import (
     Pairs,
     WithoutState,
@@ -81,7 +81,8 @@ class SLiCObjective(WithoutState):
 
     @property
     def odd_rows(self) -> Mapping[str, str]:
-        return {**IMITATED, **P_UNREAD}
+        read = self.kind in ("margin", "reward")
+        return {**IMITATED, **P_UNREAD, **({} if read else MARGIN_UNREAD)}
 
     @property
     def columns(self) -> frozenset[str]:

@@ -183,14 +183,17 @@ def fill_adapter(parameters: dict[str, nn.Parameter], tensors: dict[str, torch.T
     missing = sorted(wanted.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - wanted.keys())
     if missing:
-        faults.append(f"missing: {', '.join(missing)}")
+        faults.append(f"missing: {_first(missing, ', ')}")
     if unexpected:
-        faults.append(f"unexpected: {', '.join(unexpected)}")
+        faults.append(f"unexpected: {_first(unexpected, ', ')}")
+    misfits = []
     for key in sorted(wanted.keys() & tensors.keys()):
         if tensors[key].shape != wanted[key].shape:
-            faults.append(f"{key} is {tuple(tensors[key].shape)}, not {tuple(wanted[key].shape)}")
+            misfits.append(f"{key} is {tuple(tensors[key].shape)}, not {tuple(wanted[key].shape)}")
         elif not tensors[key].is_floating_point():
-            faults.append(f"{key} is {tensors[key].dtype}, not floating point")
+            misfits.append(f"{key} is {tensors[key].dtype}, not floating point")
+    if misfits:
+        faults.append(_first(misfits, "; "))
     if faults:
         raise AdapterError(
             "the adapter does not fit the model",
@@ -201,3 +204,8 @@ def fill_adapter(parameters: dict[str, nn.Parameter], tensors: dict[str, torch.T
     with torch.no_grad():
         for key, parameter in wanted.items():
             parameter.copy_(tensors[key])
+
+
+def _first(names: list[str], between: str) -> str:
+    """The first four, and how many more there are: a model has hundreds of tensors."""
+    return between.join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

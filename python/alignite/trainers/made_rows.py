@@ -146,7 +146,7 @@ def _told(output: Path, what: str) -> dict[str, dict[str, Any]]:
     report = _report(output)
     if not report.exists():
         return {}
-    found: dict[str, dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))[what]
+    found: dict[str, dict[str, Any]] = json.loads(report.read_text(encoding="utf-8")).get(what, {})
     return found
 
 

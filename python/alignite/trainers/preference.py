@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,13 @@ from alignite.config.preference import PreferenceConfig, ReferenceOptions
 from alignite.data.hub import resolve_model
 from alignite.data.partners import with_partners
 from alignite.data.prepare import prepare
-from alignite.data.prepared import PreparedSet
+from alignite.data.prepared import Origins, PreparedSet
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import ConfigError, DataError, UsageError
 from alignite.models.columns import AGAINST
 from alignite.models.loading import load_model
 from alignite.models.memory import count_parameters, empty_model
-from alignite.objectives.odd_rows import LABELLED_BAD, NOTHING, USUAL
+from alignite.objectives.odd_rows import LABELLED_BAD, MARGIN, NOTHING, USUAL
 from alignite.objectives.registry import METHODS, method_of, objective_of
 from alignite.peft.seat import AdapterModule
 from alignite.trainers.base import Dataset, Trainer, micro_batch_tokens, packed_source
@@ -211,7 +211,11 @@ class PreferenceTrainer(Trainer):
                 why="; ".join(reasons),
                 fix="give rows of which one reply is better than another, or steps that are right or wrong",
             )
-        noticed = report["noticed"] | (_labelled_bad(train) if LABELLED_BAD in meant else {})
+        noticed = report["noticed"] | {
+            reason: found
+            for reason, which in _ASIDE.items()
+            if reason in meant and (found := _counted(train, which))["count"]
+        }
         noticed = {reason: entry for reason, entry in noticed.items() if meant.get(reason) != USUAL}
         said = {reason: f"{reason}: {meant[reason]}" if reason in meant else reason for reason in noticed}
         makes = isinstance(self.objective, RowMaker) and self.objective.takes
@@ -318,11 +322,17 @@ class PreferenceTrainer(Trainer):
                     value.copy_(saved.get_tensor(name))
 
 
-def _labelled_bad(train: PreparedSet) -> dict[str, Any]:
+_ASIDE: Mapping[str, Callable[[Origins], NDArray[np.bool_]]] = {
+    LABELLED_BAD: lambda found: (found.roles == ReplyRole.REPLY) & (found.scores == 0),
+    MARGIN: lambda found: (found.roles == ReplyRole.CHOSEN) & ~np.isnan(found.scores) & (found.scores != 0),
+}
+"""What the report of a set does not count, as not every method minds: which segments say so."""
+
+
+def _counted(train: PreparedSet, which: Callable[[Origins], NDArray[np.bool_]]) -> dict[str, Any]:
     origins = train.origins(np.arange(len(train)))
-    bad = np.flatnonzero((origins.roles == ReplyRole.REPLY) & (origins.scores == 0))
-    places = [origins.place(segment) for segment in bad[:_PLACES].tolist()]
-    return {LABELLED_BAD: {"count": len(bad), "examples": places}} if len(bad) else {}
+    found = np.flatnonzero(which(origins))
+    return {"count": len(found), "examples": [origins.place(segment) for segment in found[:_PLACES].tolist()]}
 
 
 def disable_dropout(model: nn.Module) -> None:

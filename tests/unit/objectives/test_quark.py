@@ -30,8 +30,9 @@ def test_the_remainder_goes_to_the_best_quantiles_one_each_and_ties_stay_in_orde
 
 @pytest.mark.parametrize(("rewards", "number"), [([1.0], 2), ([1.0], 0), ([1.0, math.nan], 1)])
 def test_quantiles_that_there_cannot_be(rewards: list[float], number: int) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as error:
         quantiles(rewards, number)
+    assert ("--num_quantiles" in str(error.value)) == (len(rewards) == 1)
 
 
 def test_rows_name_the_quantile_over_the_whole_pool() -> None:

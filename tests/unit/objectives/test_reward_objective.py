@@ -11,7 +11,7 @@ from reward_batches import column, feedback_batch, pair_batch, ranking_batch
 
 from alignite.config import PrepareConfig
 from alignite.data import ChatTokenizer, prepare
-from alignite.errors import DataError, NumericsError, UsageError
+from alignite.errors import ConfigError, DataError, NumericsError, UsageError
 from alignite.models.columns import compute_columns
 from alignite.models.reward_files import load_reward_model
 from alignite.objectives.reward import RewardObjective
@@ -98,6 +98,8 @@ def test_what_cannot_be_trained_on_is_refused() -> None:
     for options in ({"loss_type": "x"}, {"margin": "x"}, {"label_smoothing": 0.5}, {"lm_coefficient": -1.0}):
         with pytest.raises(UsageError):
             RewardObjective(**options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="label_smoothing is given with plackett_luce"):
+        RewardObjective("plackett_luce", label_smoothing=0.1)
 
 
 def test_each_reply_of_a_ranking_is_encoded_once(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ GOOD = {"prompt": "q", "completions": ["a", "b"], "scores": [1.0, 0.0]}
         ([1.0, math.nan], "a score is nan"),
         ([None, 1.0], "a score is None"),
         (["1", 0.0], "a score is '1'"),
+        ([math.inf, 0.0], "a score is inf"),
+        ([0.0, -math.inf], "a score is -inf"),
+        ([[1.0], 0.0], r"a score is \[1.0\]"),
     ],
 )
 def test_a_ranking_with_bad_scores_is_told_by_its_row(make: Callable[..., Any], scores: list[Any], what: str) -> None:
