@@ -76,9 +76,13 @@ def run(argv: Sequence[str]) -> int:
 def _are_steps(rows: Sequence[Placed], format: str | None) -> bool:
     if format is not None:
         return format in ("stepwise", "prm800k")
-    first = rows[0][1]
-    is_prm800k = "question" in first and isinstance(first.get("label"), dict)
-    return is_prm800k or {"labels", "completions"} <= first.keys()
+    # Most rows say it: the first may be a bad one.
+    return 2 * sum(_is_solution(row) for _, row in rows) > len(rows)
+
+
+def _is_solution(row: Mapping[str, Any]) -> bool:
+    is_prm800k = "question" in row and isinstance(row.get("label"), dict)
+    return is_prm800k or {"labels", "completions"} <= row.keys()
 
 
 Outcome = tuple[dict[str, Any], list[str], list[dict[str, Any]]]
@@ -206,7 +210,7 @@ def _report_lines(report: RewardReport) -> list[str]:
         curve = [[str(n), f"{value:.4g}", f"{report.best_possible[n]:.4g}"] for n, value in report.best_of_n.items()]
         lines += ["", *_table(["best of", "value", "best possible"], curve)]
     if report.no_pair:
-        lines += ["", f"{report.no_pair:,} rankings are all ties"]
+        lines += ["", f"{report.no_pair:,} rows are ties"]
     return lines
 
 

@@ -38,7 +38,7 @@ class Candidates:
     Args:
         place: of the row.
         prompt, replies: texts or lists of messages.
-        values: float64 (replies,), higher is better: the scores of a ranking, 1 and 0 of a pair.
+        values: float64 (replies,), higher is better: the scores of a ranking, p and 1 - p of a pair.
         row: as it was read.
         is_ranking: whether the replies are all that were sampled and graded, so that best of N means something.
     """
@@ -146,11 +146,18 @@ def _candidates(place: str, row: Mapping[str, Any], form: Form, format: str | No
             values = np.array(found["scores"], dtype=np.float64)
             return [Candidates(place, found.get("prompt", ""), found["completions"], values, row, is_ranking=True)]
     pairs, _ = convert_rows([given], "preference", form=form, format=format)
-    better = np.array([1.0, 0.0])
     return [
-        Candidates(place, pair.get("prompt", ""), [pair["chosen"], pair["rejected"]], better, row, is_ranking=False)
+        Candidates(
+            place, pair.get("prompt", ""), [pair["chosen"], pair["rejected"]], _chances(pair), row, is_ranking=False
+        )
         for pair in pairs
     ]
+
+
+def _chances(pair: Mapping[str, Any]) -> NDArray[np.float64]:
+    """How likely each side is the better one: 1 and 0, unless the row's ``p`` says otherwise."""
+    p = float(pair.get("p", 1.0))
+    return np.array([p, 1.0 - p])
 
 
 def score_candidates(

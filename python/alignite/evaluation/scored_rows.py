@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,5 +149,10 @@ def _with_scores(
     row = dict(one.row)
     for name in new:
         if name in row:
-            row.setdefault(f"given_{name}", row[name])
+            row[_free(f"given_{name}", row)] = row[name]
     return row | new
+
+
+def _free(name: str, row: Mapping[str, Any]) -> str:
+    """The name, with a number behind it where a column has it: rows may be scored again and again."""
+    return next(free for free in chain([name], (f"{name}_{n}" for n in count(2))) if free not in row)

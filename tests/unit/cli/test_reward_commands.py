@@ -176,7 +176,7 @@ def test_pairs_and_rankings_are_evaluated(
 
     assert main(["evaluate", "--reward_model", models["one"], "--data", data]) == 0
     printed = capsys.readouterr().out
-    for said in ("accuracy", "95 % interval", "ECE", "within pairs", "best of", "category", f"{data}:6", "all ties"):
+    for said in ("accuracy", "95 % interval", "ECE", "within pairs", "best of", "category", f"{data}:6", "are ties"):
         assert said in printed
 
     several = result(capsys, "evaluate", "--reward_model", models["one"], models["two"], "--data", data)
@@ -428,3 +428,23 @@ def test_refusals(
         assert said in capsys.readouterr().err, words
     assert not (tmp_path / "out.jsonl").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_most_rows_say_what_is_evaluated(
+    models: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = [{"prompt": f"{n}?", "completions": ["a", "b"], "labels": [1, 0]} for n in range(3)]
+    data = rows_file(tmp_path / "steps.jsonl", [{}, *steps])
+    found = result(capsys, "evaluate", "--process_reward_model", models["two"], "--data", data)
+    assert found["accuracy"]["steps"] == 6
+
+
+def test_scores_of_before_are_never_lost(models: dict[str, str], tmp_path: Path) -> None:
+    data = rows_file(tmp_path / "r.jsonl", [{"prompt": "q", "completions": ["a", "b c"], "scores": [1, 0]}])
+    for number in (1, 2):
+        output = str(tmp_path / f"scored{number}.jsonl")
+        assert main(["score", "--reward_model", models["one"], "--data", data, "--output", output]) == 0
+        data = output
+    (row,) = read(tmp_path / "scored2.jsonl")
+    assert row["given_scores"] == [1, 0]
+    assert row["given_scores_2"] == row["scores"]

@@ -230,3 +230,13 @@ def test_numbers_that_are_not_finite_are_no_accuracy(bad: float) -> None:
             ask(np.array([1.0, bad]))
     with pytest.raises(UsageError, match=r"place \(1, 0, 1\): a score is"):
         ensemble_disagreement(np.array([[[1.0, 2.0], [0.0, 1.0]], [[1.0, bad], [0.0, 1.0]]]))
+
+
+def test_what_a_pair_says_of_its_sides_decides() -> None:
+    rows = [{"prompt": "q", "chosen": "long reply", "rejected": "a", "p": p} for p in (1.0, 0.0, 0.5, 0.2)]
+
+    def length(prompts: Sequence[Any], completions: Sequence[Any]) -> NDArray[np.float64]:
+        return np.array([float(len(str(reply))) for reply in completions])
+
+    report = evaluate_reward(length, rows)
+    assert (report.accuracy.pairs, report.accuracy.right, report.no_pair) == (3, 1, 1)
