@@ -73,6 +73,8 @@ bench: $(BUILT) ## the benchmarks, each against its peers (long; see benches/RES
 	$(BIN)/python benches/python/prepare.py
 	$(BIN)/python benches/python/packing.py
 	$(BIN)/python benches/python/dedup.py
+	$(BIN)/python benches/python/dpo_step.py
+	$(BIN)/python benches/python/reward_step.py
 	cargo bench -p alignite-data
 
 docs: $(BUILT) ## build the docs site into build/site; links, commands and examples must hold
