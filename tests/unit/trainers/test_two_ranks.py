@@ -27,11 +27,11 @@ elif method == "kto":  # its z0 couples each row with the next of the whole upda
     from alignite.trainers.methods import KTOTrainer
     rows = [{"prompt": f"Say {n}", "completion": words[n % 4], "label": n % 3 > 0} for n in range(14)]
     trainer = KTOTrainer(folder, None, KTOConfig(**options), rows, eval_dataset=rows[:2])
-elif method == "dpo":  # the first rank computes the reference's numbers, the second reads them
+elif method == "dpo":  # the first rank computes the reference's numbers, the second reads them; aot sorts all pairs
     from alignite.config import DPOConfig
     from alignite.trainers.methods import DPOTrainer
     rows = [{"prompt": f"Say {n}", "chosen": words[n % 4], "rejected": words[(n + 1 + n % 2) % 4]} for n in range(14)]
-    config = DPOConfig(**options, precompute_ref_log_probs=True)
+    config = DPOConfig(**options, precompute_ref_log_probs=True, loss_type=["sigmoid", "aot", "aot_unpaired"])
     trainer = DPOTrainer(folder, None, config, rows, eval_dataset=rows[:2])
 else:  # rankings of unlike sizes: the counts of an update differ between the ranks
     from alignite.config import RewardConfig
