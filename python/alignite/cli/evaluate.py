@@ -200,8 +200,8 @@ def _report_lines(report: RewardReport) -> list[str]:
         f"pairs        {found.pairs:,}, of which {found.ties:,} have equal scores",
         f"accuracy     {found.accuracy:.1%}, 95 % interval {found.low:.1%} to {found.high:.1%}",
         f"calibration  ECE {report.calibration.ece:.3f}, log loss {report.calibration.log_loss:.3f}",
-        f"length       r {_r(report.length.pearson)}, rank r {_r(report.length.spearman)}, "
-        f"within pairs {_r(report.length.within_pairs)}",
+        f"length       r {_shown(report.length.pearson)}, rank r {_shown(report.length.spearman)}, "
+        f"within pairs {_shown(report.length.within_pairs)}",
     ]
     if report.categories:
         rows = [[name, f"{one.pairs:,}", *_share(one)] for name, one in report.categories.items()]
@@ -214,14 +214,13 @@ def _report_lines(report: RewardReport) -> list[str]:
     return lines
 
 
-def _r(value: float) -> str:
-    """A correlation; a dash where one of the two does not vary."""
-    return "-" if math.isnan(value) else f"{value:.2f}"
+def _shown(value: float, form: str = ".2f") -> str:
+    """A number; a dash for a correlation with what does not vary, or a share of nothing."""
+    return "-" if math.isnan(value) else f"{value:{form}}"
 
 
 def _percent(value: float) -> str:
-    """A share; a dash where it is one of nothing."""
-    return "-" if math.isnan(value) else f"{value:.1%}"
+    return _shown(value, ".1%")
 
 
 def _step_lines(report: StepReport) -> list[str]:
@@ -250,7 +249,7 @@ def _row(name: str, report: RewardReport) -> list[str]:
         str(report.accuracy.ties),
         f"{of.ece:.3f}",
         f"{of.log_loss:.3f}",
-        _r(report.length.pearson),
+        _shown(report.length.pearson),
     ]
 
 

@@ -74,16 +74,21 @@ def windows_of(
     """
     if not rows:
         return [_window(prepared, tokenizer, number) for number in range(min(num_windows, len(prepared)))]
+    holding: dict[str, list[int]] = {row: [] for row in rows}
+    for number in range(len(prepared)):
+        origins = prepared.origins([number])
+        for row, windows in holding.items():
+            if _holds(origins, row):
+                windows.append(number)
     found: dict[int, None] = {}
-    for row in rows:
-        holding = [number for number in range(len(prepared)) if _holds(prepared.origins([number]), row)]
-        if not holding:
+    for row, windows in holding.items():
+        if not windows:
             raise UsageError(
                 f"no window holds row {row}",
                 where=str(prepared.folder),
                 fix="it may have been left out: see the set's report.json and quarantine.jsonl",
             )
-        found.update(dict.fromkeys(holding))
+        found.update(dict.fromkeys(windows))
     return [_window(prepared, tokenizer, number) for number in found]
 
 

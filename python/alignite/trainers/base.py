@@ -185,11 +185,9 @@ class Trainer:
         if held_out is not None:
             evaluate = partial(self.evaluate_on, model, held_out)
             if self.args.metric_for_best_model is not None:
-                # A name that does not exist is told before the first update; the first row may not count for it.
-                found = self.evaluate_on(model, held_out, limit=1)
-                if self.args.metric_for_best_model not in found:
-                    found = self.evaluate_on(model, held_out)
-                Best.of(self.args).check(found)
+                # A name that does not exist is told before the first update.
+                best = Best.of(self.args)
+                self.check_metric(best, model, held_out, self.evaluate_on(model, held_out, limit=1))
         return Loop(
             models=self.roles(model, train),
             objective=self.objective,
@@ -250,6 +248,16 @@ class Trainer:
     def reported(self, train: PreparedSet) -> dict[str, Any]:
         """What became of the training rows, as the run tells it."""
         return train.report
+
+    def check_metric(self, best: Best, model: nn.Module, held_out: PreparedSet, found: Mapping[str, float]) -> None:
+        """Whether evaluations give the metric that tells the best, from one of a part of the set.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        if best.metric not in (None, *found):  # no row of the part may count for it
+            found = self.evaluate_on(model, held_out)
+        best.check(found)
 
     def roles(self, model: nn.Module, data: PreparedSet) -> dict[str, nn.Module | Role]:
         """The models by role that the objective's columns come from, for batches of a set."""

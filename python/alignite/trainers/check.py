@@ -33,7 +33,7 @@ from alignite.peft import LoraConfig
 from alignite.peft.lora import saved_names, target_names
 from alignite.peft.seat import weight_of
 from alignite.trainers import resume
-from alignite.trainers.base import Trainer, check_apart, check_own, check_watching, lora_of, packed_source
+from alignite.trainers.base import Trainer, check_apart, check_own, check_watching, packed_source
 from alignite.trainers.trial import UPDATES, Probe, Watch, heaviest
 from alignite.training import checkpoint
 from alignite.training.best import Best
@@ -132,7 +132,7 @@ class _Check:
             with self.attempt("options") as found:
                 found.text = self.options(scratch)
             with self.attempt("resume") as found:
-                found.text = self.resume()
+                found.text = self.resume(scratch)
             with self.attempt("data") as found:
                 train, held_out, found.text = self.prepare(scratch)
             with self.attempt("model") as found:
@@ -175,8 +175,13 @@ class _Check:
         trainer.display = False
         return trainer
 
+    def looked_at(self, scratch: Path) -> Trainer:
+        """The trainer whose options, data and model are looked at; made once."""
+        self._trainer = self._trainer or self.trainer(scratch)
+        return self._trainer
+
     def prepare(self, scratch: Path) -> tuple[PreparedSet, PreparedSet | None, str]:
-        trainer = self._trainer = self._trainer or self.trainer(scratch)
+        trainer = self.looked_at(scratch)
         if hasattr(self.args, "template_date"):
             trainer.args.template_date = self.args.template_date  # type: ignore[attr-defined]
         train = trainer.prepare(self.args.data, trainer.tokenizer, scratch / "prepared", None)
@@ -198,7 +203,7 @@ class _Check:
         return train, held_out, text + (f"; {len(held_out)} held-out windows" if held_out is not None else "")
 
     def model(self, scratch: Path) -> str:
-        trainer = self._trainer = self._trainer or self.trainer(scratch)
+        trainer = self.looked_at(scratch)
         model = trainer.empty_model()
         config = cast("Any", model).config
         trainer.tokenizer.check_fits(cast("Any", model).get_input_embeddings().weight.shape[0], config.to_dict())
@@ -216,14 +221,14 @@ class _Check:
         check_watching(self.args, bool(self.args.eval_data))
         check_apart(resolve_model(self.args.model or ""), self.run_dir)
         try:
-            self._trainer = self.trainer(scratch)
+            self.looked_at(scratch)
         except (ConfigError, UsageError):
             raise
         except AligniteError:
             pass  # a matter of the model's or the tokenizer's files, which is told where they are looked at
         return "they go together"
 
-    def resume(self) -> str:
+    def resume(self, scratch: Path) -> str:
         check_free(self.run_dir)
         saved = resume.find(self.run_dir, self.args) if self.run_dir.is_dir() else None
         if saved is None:
@@ -235,9 +240,8 @@ class _Check:
             changed: dict[str, Any] = {"template_date": date}
             self.args = replace(self.args, **changed)
         model = resolve_model(self.args.model or "")
-        trainer = self._trainer
-        lora, method = (lora_of(self.args), "") if trainer is None else (trainer.peft_config, trainer.method)
-        resume.check(saved, resume.saved_config(self.args, lora, model, method))
+        trainer = self.looked_at(scratch)
+        resume.check(saved, resume.saved_config(self.args, trainer.peft_config, model, trainer.method))
         self._saved = saved
         return f"the run would go on from {saved.folder.name}"
 
@@ -309,9 +313,7 @@ class _Check:
         begin = time.perf_counter()
         found = trainer.evaluate_on(model, held_out, limit=count)
         seconds = time.perf_counter() - begin
-        if self.args.metric_for_best_model not in (None, *found):  # these rows may not count for it
-            found = trainer.evaluate_on(model, held_out)
-        Best.of(self.args).check(found)
+        trainer.check_metric(Best.of(self.args), model, held_out, found)
         tokens = held_out.window_tokens(np.arange(len(held_out))).sum()
         return seconds * float(tokens) / float(held_out.window_tokens(np.arange(count)).sum())
 

@@ -211,11 +211,7 @@ class PreferenceTrainer(Trainer):
                 why="; ".join(reasons),
                 fix="give rows of which one reply is better than another, or steps that are right or wrong",
             )
-        noticed = report["noticed"] | {
-            reason: found
-            for reason, which in _ASIDE.items()
-            if reason in meant and (found := _counted(train, which))["count"]
-        }
+        noticed = report["noticed"] | _aside(train, meant)
         noticed = {reason: entry for reason, entry in noticed.items() if meant.get(reason) != USUAL}
         said = {reason: f"{reason}: {meant[reason]}" if reason in meant else reason for reason in noticed}
         makes = isinstance(self.objective, RowMaker) and self.objective.takes
@@ -329,10 +325,17 @@ _ASIDE: Mapping[str, Callable[[Origins], NDArray[np.bool_]]] = {
 """What the report of a set does not count, as not every method minds: which segments say so."""
 
 
-def _counted(train: PreparedSet, which: Callable[[Origins], NDArray[np.bool_]]) -> dict[str, Any]:
+def _aside(train: PreparedSet, meant: Mapping[str, str]) -> dict[str, Any]:
+    wanted = {reason: which for reason, which in _ASIDE.items() if reason in meant}
+    if not wanted:
+        return {}
     origins = train.origins(np.arange(len(train)))
-    found = np.flatnonzero(which(origins))
-    return {"count": len(found), "examples": [origins.place(segment) for segment in found[:_PLACES].tolist()]}
+    found = {reason: np.flatnonzero(which(origins)) for reason, which in wanted.items()}
+    return {
+        reason: {"count": len(where), "examples": [origins.place(segment) for segment in where[:_PLACES].tolist()]}
+        for reason, where in found.items()
+        if len(where)
+    }
 
 
 def disable_dropout(model: nn.Module) -> None:

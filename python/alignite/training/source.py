@@ -107,9 +107,8 @@ class PackedSource:
         full = position + self._per_update
         if self._borders is None:
             return min(full, len(self._prepared))
-        after = self._borders[self._borders > position]
-        fitting = after[after <= full]
-        return int(fitting[-1] if len(fitting) else after[0])
+        first, beyond = np.searchsorted(self._borders, (position, full), side="right")
+        return int(self._borders[max(first, beyond - 1)])  # a group that is larger than an update is one
 
     def batches(self, windows: NDArray[np.int64], following: NDArray[np.int64]) -> list[Any]:
         """The micro-batches of these windows, each of which is followed by another in its update."""
