@@ -37,7 +37,7 @@ class FirstError:
     """Finding the first wrong step of a solution, or that there is none (ProcessBench, arXiv 2412.06559, section 3).
 
     ``accuracy_wrong`` is the share of wrong solutions whose first wrong step is found exactly, ``accuracy_right`` that
-    of right ones in which none is found, ``f1`` their harmonic mean; 0 where there is no such solution.
+    of right ones in which none is found, ``f1`` their harmonic mean; NaN where there is no such solution.
     """
 
     wrong: int

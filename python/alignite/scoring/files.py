@@ -3,11 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from torch import nn
-
+from alignite.data.tokenizer import ChatTokenizer
 from alignite.models.reward_files import load_reward_model
 from alignite.peft.score_files import load_score_adapter
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class TextScorer:
+    """A model with a score head and the tokenizer that fits it.
+
+    Raises:
+        TokenizerError: the tokenizer does not fit the model.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: ChatTokenizer) -> None:
+        vocabulary = cast("Any", model).get_input_embeddings().weight.shape[0]
+        tokenizer.check_fits(vocabulary, cast("Any", model).config.to_dict())
+        self.model, self.tokenizer = model, tokenizer
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | Path,
+        *,
+        base: str | Path | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+        **options: Any,
+    ) -> Self:
+        """The model and the tokenizer of a folder or of a hub id, with the options of the class.
+
+        Args:
+            folder: a reward model's, or that of an adapter, which is put on its base.
+            base: the base of an adapter; default: the one that it names.
+
+        Raises:
+            ModelError, AdapterError, TokenizerError: as :func:`alignite.scoring.files.open_reward_model`.
+        """
+        model, home = open_reward_model(folder, base, dtype=dtype, device=device)
+        return cls(model, ChatTokenizer.from_folder(home), **options)
 
 
 def open_reward_model(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -13,7 +12,7 @@ from alignite.data.prepared import split_windows
 from alignite.data.tokenizer import ChatTokenizer
 from alignite.errors import NumericsError, UsageError
 from alignite.models.routing import hidden_states
-from alignite.scoring.files import open_reward_model
+from alignite.scoring.files import TextScorer
 from alignite.scoring.reward import Text, encode_row, inference, positions_of
 from alignite.types import NO_PARENT
 
@@ -46,7 +45,7 @@ def aggregate_steps(probabilities: Sequence[float] | NDArray[np.float64], how: s
     return float(found[how])
 
 
-class ProcessRewardModel:
+class ProcessRewardModel(TextScorer):
     """A process reward model and its own tokenizer.
 
     Args:
@@ -78,31 +77,8 @@ class ProcessRewardModel:
             )
         if aggregation not in AGGREGATIONS:
             raise UsageError(f"there is no aggregation {aggregation!r}", fix=f"it is one of {', '.join(AGGREGATIONS)}")
-        vocabulary = cast("Any", model).get_input_embeddings().weight.shape[0]
-        tokenizer.check_fits(vocabulary, cast("Any", model).config.to_dict())
-        self.model, self.tokenizer = model, tokenizer
+        super().__init__(model, tokenizer)
         self.aggregation, self.neutral_is_good, self.max_tokens = aggregation, neutral_is_good, max_tokens
-
-    @classmethod
-    def from_folder(
-        cls,
-        folder: str | Path,
-        *,
-        base: str | Path | None = None,
-        dtype: str = "float32",
-        device: str = "cpu",
-        **options: Any,
-    ) -> ProcessRewardModel:
-        """The model and the tokenizer of a folder, of an adapter's folder or of a hub id, with the class's options.
-
-        Args:
-            base: the base of an adapter; default: the one that it names.
-
-        Raises:
-            ModelError, AdapterError, TokenizerError: as :func:`alignite.scoring.files.open_reward_model`.
-        """
-        model, home = open_reward_model(folder, base, dtype=dtype, device=device)
-        return cls(model, ChatTokenizer.from_folder(home), **options)
 
     def step_scores(
         self, prompts: Sequence[Text], solutions: Sequence[str | Sequence[str]]

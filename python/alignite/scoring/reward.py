@@ -18,7 +18,7 @@ from alignite.errors import DataError, NumericsError, TemplateError, UsageError
 from alignite.models.reward_files import save_reward_model
 from alignite.models.routing import hidden_states
 from alignite.models.score_head import score_scale, set_score_scale
-from alignite.scoring.files import open_reward_model
+from alignite.scoring.files import TextScorer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class _Encoded:
         return len(self.prompt) + sum(map(len, self.replies))
 
 
-class RewardModel:
+class RewardModel(TextScorer):
     """A reward model and its own tokenizer and chat template: what wrote the texts may have others.
 
     A reply is encoded as training encodes it, end token included, and scored at that token: gain * raw + offset.
@@ -66,33 +66,9 @@ class RewardModel:
     ) -> None:
         if getattr(model, "score", None) is None:
             raise UsageError("the model has no score head", fix="load it with load_reward_model")
-        config = cast("Any", model).config
-        vocabulary = cast("Any", model).get_input_embeddings().weight.shape[0]
-        tokenizer.check_fits(vocabulary, config.to_dict())
-        self.model, self.tokenizer, self.max_tokens = model, tokenizer, max_tokens
+        super().__init__(model, tokenizer)
+        self.max_tokens = max_tokens
         self.max_length = max_length or positions_of(model)
-
-    @classmethod
-    def from_folder(
-        cls,
-        folder: str | Path,
-        *,
-        base: str | Path | None = None,
-        dtype: str = "float32",
-        device: str = "cpu",
-        **options: Any,
-    ) -> RewardModel:
-        """The model and the tokenizer of a folder or of a hub id, with the options of the class.
-
-        Args:
-            folder: a reward model's, or that of an adapter, which is put on its base.
-            base: the base of an adapter; default: the one that it names.
-
-        Raises:
-            ModelError, AdapterError, TokenizerError: as :func:`alignite.scoring.files.open_reward_model`.
-        """
-        model, home = open_reward_model(folder, base, dtype=dtype, device=device)
-        return cls(model, ChatTokenizer.from_folder(home), **options)
 
     def save(self, folder: str | Path) -> None:
         """Write model, gain, offset and tokenizer: :func:`alignite.models.reward_files.save_reward_model`."""
