@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_model import ROPE
 from torch import Tensor
 from transformers import (
     BloomConfig,
@@ -38,19 +39,8 @@ from alignite.models.loading import load_model
 from alignite.models.routing import route_of
 from alignite.types import SftBatch
 
-VOCABULARY = 96
+VOCABULARY = ROPE["vocab_size"]
 WANTED = frozenset({"policy.logp", "policy.entropy", "policy.is_top1"})
-ROPE: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
 GPT: dict[str, Any] = {"vocab_size": VOCABULARY, "n_layer": 2, "n_head": 4, "bos_token_id": 1, "eos_token_id": 2}
 
 # Whether each is routed; None where it depends on the version of transformers (GPT-J is open from 5.24 on).

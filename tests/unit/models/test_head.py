@@ -1,18 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
+from full_logits import VARIANTS, log_softmax
 
 from alignite.models.head import Head
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "scaled": {"scale": 0.3},
-    "capped": {"softcap": 5.0},
-    "scaled and capped": {"scale": 2.0, "softcap": 3.0},
-}
 
 
 def make(variant: str, bias: bool, dtype: torch.dtype = torch.float64) -> tuple[Head, torch.Tensor, torch.Tensor]:
@@ -21,16 +13,6 @@ def make(variant: str, bias: bool, dtype: torch.dtype = torch.float64) -> tuple[
     b = torch.randn(50, generator=generator, dtype=dtype) if bias else None
     hidden = torch.randn(23, 12, generator=generator, dtype=dtype)
     return Head(weight, b, **VARIANTS[variant]), hidden, torch.randint(0, 50, (23,), generator=generator)
-
-
-def plain(head: Head, hidden: torch.Tensor) -> torch.Tensor:
-    logits = hidden @ head.weight.T
-    if head.bias is not None:
-        logits = logits + head.bias
-    logits = logits * head.scale
-    if head.softcap is not None:
-        logits = torch.tanh(logits / head.softcap) * head.softcap
-    return logits.log_softmax(-1)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -49,7 +31,7 @@ def test_against_full_logits(variant: str, bias: bool, trained: bool, chunk: int
             output = used.log_probs(leaves[0], targets, chunk)
             logp, entropy, top = output
         else:
-            log_probs = plain(used, leaves[0])
+            log_probs = log_softmax(used, leaves[0])
             logp = log_probs.gather(1, targets[:, None])[:, 0]
             entropy = -(log_probs.exp() * log_probs).sum(-1)
             top = (log_probs.argmax(-1) == targets).double()
@@ -63,7 +45,7 @@ def test_against_full_logits(variant: str, bias: bool, trained: bool, chunk: int
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_sum_of_squared_probabilities(variant: str) -> None:
     head, hidden, _ = make(variant, True)
-    expected = plain(head, hidden).exp().square().sum(-1).log()
+    expected = log_softmax(head, hidden).exp().square().sum(-1).log()
     torch.testing.assert_close(head.log_sum_sq_probs(hidden, 7), expected, rtol=1e-10, atol=1e-10)
     assert head.log_sum_sq_probs(hidden[:0], 7).shape == (0,)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from feedback_batches import Record, Reply, make_batch
+from full_logits import VARIANTS, log_softmax
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -26,12 +27,6 @@ from alignite.trainers.methods import trainer_of
 from alignite.trainers.reference import adapter_off
 from alignite.types import Objective, ReplyRole
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "scaled": {"scale": 0.3},
-    "capped": {"softcap": 5.0},
-    "scaled and capped": {"scale": 2.0, "softcap": 3.0},
-}
 NAMES = ("kl", "forward_kl", "entropy", "mean_logp")
 
 
@@ -40,16 +35,6 @@ def made(variant: str, seed: int, dtype: torch.dtype, bias: bool) -> tuple[Head,
     weight = torch.randn(50, 12, generator=generator, dtype=dtype) / 4
     b = torch.randn(50, generator=generator, dtype=dtype) / 4 if bias else None
     return Head(weight, b, **VARIANTS[variant]), torch.randn(23, 12, generator=generator, dtype=dtype)
-
-
-def log_softmax(head: Head, hidden: Tensor) -> Tensor:
-    logits = hidden @ head.weight.T
-    if head.bias is not None:
-        logits = logits + head.bias
-    logits = logits * head.scale
-    if head.softcap is not None:
-        logits = torch.tanh(logits / head.softcap) * head.softcap
-    return logits.log_softmax(-1)
 
 
 def dense(logp: Tensor, logq: Tensor) -> tuple[Tensor, ...]:

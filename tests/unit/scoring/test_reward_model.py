@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_model import ROPE
 from transformers import (
     AutoModelForSequenceClassification,
     GPT2Config,
@@ -34,17 +35,6 @@ from alignite.models.routing import hidden_states
 from alignite.models.score_head import attach_score_head, score_scale, set_score_scale
 from alignite.scoring.reward import RewardModel
 
-ROPE: dict[str, Any] = {
-    "vocab_size": 96,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
 GPT: dict[str, Any] = {"vocab_size": 96, "n_layer": 2, "n_head": 4, "n_embd": 32}
 MODELS: dict[str, Callable[[], Any]] = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**ROPE)),
