@@ -66,7 +66,8 @@ def run(argv: Sequence[str]) -> int:
         print(json.dumps(_finite(result)))
         return 0
     for reason, places in result["examples"].items():
-        lines.append(f"{result['skipped'][reason]:,} rows left out: {reason} (first: {', '.join(places)})")
+        many = "" if result["skipped"][reason] == 1 else "s"
+        lines.append(f"{result['skipped'][reason]:,} row{many} left out: {reason} (first: {', '.join(places)})")
     print(escaped("\n".join(lines)))
     if config.output is not None:
         stderr(f"wrote {config.output}")
@@ -210,7 +211,7 @@ def _report_lines(report: RewardReport) -> list[str]:
         curve = [[str(n), f"{value:.4g}", f"{report.best_possible[n]:.4g}"] for n, value in report.best_of_n.items()]
         lines += ["", *_table(["best of", "value", "best possible"], curve)]
     if report.no_pair:
-        lines += ["", f"{report.no_pair:,} rows are ties"]
+        lines += ["", f"{report.no_pair:,} row{' is a tie' if report.no_pair == 1 else 's are ties'}"]
     return lines
 
 

@@ -23,12 +23,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(
-    config: type[Any], program: str, description: str, argv: Sequence[str], also: type[Any] | None = None
+    config: type[Any], program: str, description: str, argv: Sequence[str], also: Sequence[type[Any]] = ()
 ) -> tuple[Any, bool]:
     """The config that a command line asks for, and whether ``--json`` is there.
 
-    ``--config FILE`` gives defaults; what the command line says wins. The file may be another command's: options of
-    the class ``also`` that this one lacks are checked and left out. Not validated yet.
+    ``--config FILE`` gives defaults; what the command line says wins. The file may be another command's: options that
+    this one lacks are checked by the first class of ``also`` that has all the file's, and left out. Not validated yet.
 
     Raises:
         UsageError, ConfigError: an option that does not exist, stands twice, lacks its value, or has a wrong one.
@@ -60,9 +60,20 @@ def parse(
     values = vars(parser.parse_args(list(argv)))
     as_json = bool(values.pop("json", False))
     file = values.pop("config", None)
-    allowed = (get_type_hints(also) if also else {}) | hints
+    allowed = (get_type_hints(_owner(Path(file), also)) if file and also else {}) | hints
     given = read_config(Path(file), list(allowed), allowed) if file else {}
     return config.from_dict({name: given[name] for name in given if name in known} | values), as_json
+
+
+def _owner(path: Path, classes: Sequence[type[Any]]) -> type[Any]:
+    """The first class that has all options of a file; the first one, where none has, or it cannot be read."""
+    import yaml
+
+    try:
+        names = set(yaml.safe_load(path.read_bytes()))
+    except (OSError, TypeError, ValueError, RecursionError, yaml.YAMLError):
+        return classes[0]  # reading it says what is wrong
+    return next((one for one in classes if names <= {item.name for item in fields(one)}), classes[0])
 
 
 def _title(owner: type[Any]) -> str:
@@ -84,6 +95,7 @@ def _add(group: Any, item: Field[Any], kind: Any) -> None:
         if isinstance(default, bool)
         else default
     )
+    shown = shown.replace("\n", "\\n") if isinstance(shown, str) else shown
     text = item.metadata["help"].replace("%", "%%")
     if item.metadata["choices"]:
         text += f" ({', '.join(item.metadata['choices'])})"

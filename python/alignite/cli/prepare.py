@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from alignite.cli.options import parse, stderr
-from alignite.config import PrepareConfig, SFTConfig
+from alignite.config import PrepareConfig
+from alignite.config.preference import TRAINING_CONFIGS
 from alignite.errors import DataError, Preempted, UsageError
 
 
@@ -21,9 +22,9 @@ def run(argv: Sequence[str]) -> int:
     config, as_json = parse(
         PrepareConfig,
         "alignite prepare",
-        "Turn data sets of any format into windows of tokens and labels. --config takes a file of `alignite sft` too.",
+        "Turn data sets of any format into windows of tokens and labels. --config takes any training command's file, too.",
         argv,
-        also=SFTConfig,
+        also=tuple(TRAINING_CONFIGS.values()),
     )
     config.validate()
     needed = [("output_dir", "--output_dir DIR")]

@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from alignite.cli.options import parse, stderr
-from alignite.config import PreviewConfig, SFTConfig
+from alignite.config import PreviewConfig
+from alignite.config.preference import TRAINING_CONFIGS
 from alignite.errors import UsageError
 from alignite.files import write_file
 
@@ -21,9 +22,9 @@ def run(argv: Sequence[str]) -> int:
     config, as_json = parse(
         PreviewConfig,
         "alignite preview",
-        "Show what a model would be trained on. --config takes a file of `alignite sft` too.",
+        "Show what a model would be trained on. --config takes a file of any command that trains, too.",
         argv,
-        also=SFTConfig,
+        also=tuple(TRAINING_CONFIGS.values()),
     )
     config.validate()
     for name, example in (("model", "--model DIR"), ("data", "--data FILE")):

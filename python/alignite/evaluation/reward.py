@@ -193,6 +193,7 @@ def report_on(
         raise UsageError("the model gives several scores a reply", fix="take one with SelectHead, or CombinedReward")
     if head is not None and not 0 <= head < scored.num_heads:
         raise UsageError(f"there is no head {head} among {scored.num_heads}", fix="count from 0")
+    chances: list[float] = []
     first: list[float] = []
     second: list[float] = []
     lengths: list[tuple[int, int]] = []
@@ -204,6 +205,7 @@ def report_on(
         for better, worse in one.pairs().tolist():
             first.append(float(scores[better]))
             second.append(float(scores[worse]))
+            chances.append(1.0 if one.is_ranking else float(one.values[better]))
             lengths.append((_length(one.replies[better]), _length(one.replies[worse])))
             categories.append(None if category is None else str(category))
         if one.is_ranking:
@@ -215,7 +217,7 @@ def report_on(
     member = {name: np.array([category == name for category in categories]) for name in names}
     return RewardReport(
         pair_accuracy(differences),
-        calibration(differences, num_bins=num_bins),
+        calibration(differences, num_bins=num_bins, chances=np.array(chances)),
         length_correlation(np.array(first + second), np.array(lengths, dtype=np.float64).T.reshape(-1)),
         {name: pair_accuracy(differences[of]) for name, of in member.items()},
         best_of_n_curve(pools) if pools else {},
@@ -252,8 +254,12 @@ def pair_accuracy(differences: NDArray[np.float64]) -> Accuracy:
     return Accuracy(pairs, right, int((differences == 0).sum()), right / pairs if pairs else math.nan, low, high)
 
 
-def calibration(differences: NDArray[np.float64], *, num_bins: int = 10) -> Calibration:
+def calibration(
+    differences: NDArray[np.float64], *, num_bins: int = 10, chances: NDArray[np.float64] | None = None
+) -> Calibration:
     """Calibration of s(d), from d of each pair, better minus worse, float64 (pairs,).
+
+    ``chances``, float64 (pairs,): how likely the better reply is the better one; 1 by default.
 
     Raises:
         UsageError: ``num_bins`` is below 1, or a difference is not finite.
@@ -263,7 +269,9 @@ def calibration(differences: NDArray[np.float64], *, num_bins: int = 10) -> Cali
         raise UsageError(f"num_bins is {num_bins}", fix="it must be at least 1")
     # The reply that scores higher is said to be better with probability s(|d|); it is when d > 0, and half so at 0.
     said = 1 / (1 + np.exp(-np.abs(differences)))
-    right = np.where(differences == 0, 0.5, differences > 0)
+    p = np.ones(len(differences)) if chances is None else chances
+    right = np.where(differences == 0, 0.5, np.where(differences > 0, p, 1 - p))
+    losses = p * np.logaddexp(0.0, -differences) + (1 - p) * np.logaddexp(0.0, differences)
     place = np.minimum(((said - 0.5) * 2 * num_bins).astype(np.int64), num_bins - 1)
     bins = []
     for number in np.unique(place).tolist():
@@ -271,7 +279,7 @@ def calibration(differences: NDArray[np.float64], *, num_bins: int = 10) -> Cali
         bins.append((float(said[inside].mean()), float(right[inside].mean()), int(inside.sum())))
     pairs = max(len(differences), 1)
     ece = sum(abs(mean - share) * count for mean, share, count in bins) / pairs
-    return Calibration(float(ece), float(np.logaddexp(0.0, -differences).sum() / pairs), bins)
+    return Calibration(float(ece), float(losses.sum() / pairs), bins)
 
 
 def length_correlation(scores: NDArray[np.float64], lengths: NDArray[np.float64]) -> LengthCorrelation:

@@ -147,12 +147,9 @@ def _with_scores(
             name: said if one.is_list or len(said) > 1 else said[0] for name, said in zip(names, values, strict=True)
         }
     row = dict(one.row)
-    for name in new:
-        if name in row:
-            row[_free(f"given_{name}", row)] = row[name]
-    return row | new
-
-
-def _free(name: str, row: Mapping[str, Any]) -> str:
-    """The name, with a number behind it where a column has it: rows may be scored again and again."""
-    return next(free for free in chain([name], (f"{name}_{n}" for n in count(2))) if free not in row)
+    # Rows may be scored again and again: what an earlier scoring wrote has one number in all its names.
+    before = [name for name in {**new, "model_scores": None} if name in row]
+    ends = chain([""], (f"_{number}" for number in count(2)))
+    end = next(end for end in ends if not any(f"given_{name}{end}" in row for name in before))
+    kept = {f"given_{name}{end}": row.pop(name) for name in before}
+    return row | kept | new

@@ -226,7 +226,9 @@ def check_weights(model: nn.Module, info: dict[str, Any], path: Path) -> None:
             "the weights do not fit the config",
             where=str(path),
             why="; ".join(found),
-            fix="check config.json, or get the files again",
+            fix="it is a reward model: give a language model, or give it as a reward model"
+            if "score.weight" in faults["unexpected"]
+            else "check config.json, or get the files again",
         )
     for name, parameter in model.named_parameters():
         # A sum is not finite when a value is not; it needs no copy of the tensor.

@@ -74,7 +74,7 @@ def load_reward_model(
             raise ModelError(
                 f"the score head gives {head.out_features} scores a reply, not {heads}",
                 where=str(path),
-                fix="leave the number of heads to the folder, or start from a model without a score head",
+                fix="give as many (num_heads, or criteria with a name for each), or a model without a score head",
             )
         vocabulary = model.get_output_embeddings()
         if head.in_features != vocabulary.weight.shape[1]:

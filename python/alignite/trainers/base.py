@@ -32,7 +32,7 @@ from alignite.peft.files import fill_adapter
 from alignite.trainers import record, resume
 from alignite.training import checkpoint, distributed, rng
 from alignite.training.best import Best
-from alignite.training.history import History
+from alignite.training.history import History, method_before
 from alignite.training.lock import run_lock
 from alignite.training.loop import Loop, TrainResult, Weights
 from alignite.training.optim import Optimizer
@@ -146,7 +146,7 @@ class Trainer:
             if saved is not None:
                 resume.check(saved, config)
             else:
-                check_own(self.run_dir)
+                check_own(self.run_dir, self.method)
             expected = saved.state["source"].get("fingerprint") if saved is not None else None
             train = self._prepared(self._train_dataset, "prepared", expected)
             held_out = self._prepared(self._eval_dataset, "prepared-eval")
@@ -396,12 +396,20 @@ def check_apart(model: Path | None, run: Path) -> None:
         )
 
 
-def check_own(folder: Path) -> None:
-    """Whether a run that begins in this folder writes over a model or an adapter that no run made.
+def check_own(folder: Path, method: str) -> None:
+    """Whether a run that begins in this folder writes over weights that no run made, or that another method did.
 
     Raises:
         ResourceError: it would.
     """
+    before = method_before(folder)
+    if "" not in (before, method) and before != method:
+        raise ResourceError(
+            "output_dir holds a run of another method",
+            where=str(folder),
+            why=f"it was made by {before}, not by {method}",
+            fix="choose a new folder",
+        )
     theirs = [name for name in ("config.json", "adapter_config.json") if (folder / name).exists()]
     if theirs and not (folder / CONFIG_FILE).exists():
         raise ResourceError(

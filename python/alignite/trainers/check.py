@@ -117,7 +117,7 @@ class _Check:
         self._trainer: Trainer | None = None
         self._model: torch.nn.Module | None = None
         self._saved: checkpoint.Checkpoint | None = None
-        self._trained, self._adapter = 0, False
+        self._trained, self._kept, self._adapter = 0, 0, False
         self._checkpoint_bytes: int | None = None
 
     def run(self) -> CheckReport:
@@ -208,6 +208,7 @@ class _Check:
         config = cast("Any", model).config
         trainer.tokenizer.check_fits(cast("Any", model).get_input_embeddings().weight.shape[0], config.to_dict())
         total = memory.count_parameters(model)
+        self._kept = trainer.kept_parameters(model)
         trained, how = total, "all weights"
         lora = trainer.peft_config
         if lora is not None:
@@ -232,7 +233,7 @@ class _Check:
         check_free(self.run_dir)
         saved = resume.find(self.run_dir, self.args) if self.run_dir.is_dir() else None
         if saved is None:
-            check_own(self.run_dir)
+            check_own(self.run_dir, getattr(self.make, "method", ""))
             return "a fresh run"
         # The day that templates see is the first run's.
         if hasattr(self.args, "template_date"):
@@ -260,7 +261,7 @@ class _Check:
             adapter=self._adapter,
             gradient_checkpointing=self.args.gradient_checkpointing,
             logits_chunk_size=self.args.logits_chunk_size if asked - {"policy.score", "policy.step_logits"} else 0,
-            kept=self._trainer.kept_parameters(self._model),
+            kept=self._kept,
             process=memory.resident_bytes() + memory.ALLOCATOR_BYTES if device.type == "cpu" else 0,
         )
         free = memory.free_bytes(device)

@@ -36,6 +36,22 @@ class History(Callback):
         _append(run, "end", outcome=run.outcome, reason=run.reason)
 
 
+def method_before(folder: Path) -> str:
+    """The method of the last run that began or went on in a folder; empty where none says it."""
+    try:
+        lines = (folder / HISTORY_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            method = json.loads(line).get("method")
+        except (ValueError, AttributeError):  # cut by a kill
+            continue
+        if isinstance(method, str):
+            return method
+    return ""
+
+
 def machine(run: RunState) -> dict[str, Any]:
     """What the run's speed depends on."""
     device = str(run.config.get("device", "cpu"))

@@ -81,3 +81,11 @@ def test_rows_are_asked_for_by_number_or_place(tiny_model_folder: Path, tmp_path
     assert main(["preview", "--model", str(tiny_model_folder), "--prepared", str(folder), "--row", "7"]) == 2
     with pytest.raises(UsageError, match="no window holds row 9"):
         windows_of(PreparedSet(folder), ChatTokenizer.from_folder(tiny_model_folder), rows=["9"])
+
+
+@pytest.mark.parametrize("name", ["dpo", "kto", "reward", "prm", "lora_chat"])
+def test_the_file_of_any_training_command_is_taken(name: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    recipe = Path(__file__).parents[3] / "recipes" / f"{name}.yaml"
+    assert main(["preview", "--config", str(recipe), "--model", str(tiny_model_folder), "--data", str(data)]) == 0

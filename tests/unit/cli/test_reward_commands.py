@@ -176,7 +176,16 @@ def test_pairs_and_rankings_are_evaluated(
 
     assert main(["evaluate", "--reward_model", models["one"], "--data", data]) == 0
     printed = capsys.readouterr().out
-    for said in ("accuracy", "95 % interval", "ECE", "within pairs", "best of", "category", f"{data}:6", "are ties"):
+    for said in (
+        "accuracy",
+        "95 % interval",
+        "ECE",
+        "within pairs",
+        "best of",
+        "category",
+        f"{data}:6",
+        "1 row is a tie",
+    ):
         assert said in printed
 
     several = result(capsys, "evaluate", "--reward_model", models["one"], models["two"], "--data", data)
@@ -448,3 +457,14 @@ def test_scores_of_before_are_never_lost(models: dict[str, str], tmp_path: Path)
     (row,) = read(tmp_path / "scored2.jsonl")
     assert row["given_scores"] == [1, 0]
     assert row["given_scores_2"] == row["scores"]
+    assert row["given_best_2"] == row["best"]
+
+
+def test_what_other_models_said_does_not_stay_beside_new_scores(models: dict[str, str], tmp_path: Path) -> None:
+    data = rows_file(tmp_path / "r.jsonl", [{"prompt": "q", "completions": ["a", "b c"], "scores": [1, 0]}])
+    first, second = str(tmp_path / "1.jsonl"), str(tmp_path / "2.jsonl")
+    assert main(["score", "--reward_model", models["two"], "--data", data, "--output", first]) == 0
+    assert main(["score", "--reward_model", models["one"], "--data", first, "--output", second]) == 0
+    (before,), (row,) = read(Path(first)), read(Path(second))
+    assert "model_scores" not in row
+    assert row["given_model_scores_2"] == before["model_scores"]

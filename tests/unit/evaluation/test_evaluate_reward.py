@@ -240,3 +240,14 @@ def test_what_a_pair_says_of_its_sides_decides() -> None:
 
     report = evaluate_reward(length, rows)
     assert (report.accuracy.pairs, report.accuracy.right, report.no_pair) == (3, 1, 1)
+
+
+def test_chances_are_calibrated_against_chances() -> None:
+    rows = [{"prompt": "q", "chosen": "good", "rejected": "bad", "p": 0.6}] * 50
+
+    def odds(prompts: Sequence[Any], completions: Sequence[Any]) -> NDArray[np.float64]:
+        return np.array([np.log(1.5) if "good" in str(reply) else 0.0 for reply in completions])
+
+    found = evaluate_reward(odds, rows).calibration
+    assert found.ece == pytest.approx(0.0, abs=1e-12)
+    assert found.log_loss == pytest.approx(-(0.6 * np.log(0.6) + 0.4 * np.log(0.4)))

@@ -373,3 +373,9 @@ def test_a_run_of_another_method_is_not_gone_on_with(tiny_model_folder: Path, tm
     config = DPOConfig(output_dir=str(tmp_path / "run"), **SHARED)
     with pytest.raises(AligniteError, match="by reward, not by dpo"):
         DPOTrainer(tiny_model_folder, None, config, PAIRS).train()
+    for folder in (tmp_path / "run").glob("checkpoint-*"):
+        shutil.rmtree(folder)
+    with pytest.raises(AligniteError, match="by reward, not by dpo"):
+        DPOTrainer(tiny_model_folder, None, config, PAIRS).train()
+    with pytest.raises(AligniteError, match="it is a reward model"):
+        DPOTrainer(tmp_path / "run", None, DPOConfig(output_dir=str(tmp_path / "on"), **SHARED), PAIRS).train()
