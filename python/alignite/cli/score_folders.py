@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from alignite.cli.options import stderr
 from alignite.config import ScorerOptions
 from alignite.errors import UsageError
 
@@ -37,9 +38,12 @@ def with_run_criteria(options: Kind) -> Kind:
             )
     alike = set(named.values())
     others = [name for name in options.reward_model if name not in named and Path(name).is_dir()]
-    if options.criteria or len(alike) != 1 or options.combine not in ("mean", "min"):
+    if options.criteria or not alike:
         return options
-    return replace(options, criteria=list(alike.pop())) if all(map(_has_one_head, others)) else options
+    if len(alike) == 1 and options.combine in ("mean", "min") and all(map(_has_one_head, others)):
+        return replace(options, criteria=list(alike.pop()))
+    stderr(f"the criteria of {', '.join(named)} are not used, as they do not fit all models; heads are numbered")
+    return options
 
 
 def check_kinds(options: ScorerOptions) -> None:
