@@ -22,7 +22,7 @@ def run(argv: Sequence[str]) -> int:
     config, as_json = parse(
         PrepareConfig,
         "alignite prepare",
-        "Turn data sets of any format into windows of tokens and labels. --config takes a training command's file, too.",
+        "Turn data sets of any format into windows of tokens and labels. --config takes a training command's file too.",
         argv,
         also=tuple(TRAINING_CONFIGS.values()),
     )
